@@ -1,0 +1,27 @@
+"""The one error class for input that the user can mend."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input: a config, annotation, picture, prediction file, checkpoint or argument.
+
+    The message is one line for the user: where it was found (file, line or key), what was found
+    there and what is accepted. Command-line tools print it without a traceback and exit with 2.
+
+    Args:
+        where (str): File, ``file:line``, config key or argument at fault.
+        found (str): What was found there.
+        accepted (str): What is accepted instead, or how to mend it. Defaults to ''.
+    """
+
+    def __init__(self, where: str, found: str, accepted: str = '') -> None:
+        self.where = str(where)
+        self.found = found
+        self.accepted = accepted
+        super().__init__(f'{where}: {found}' + (f'; {accepted}' if accepted else ''))
+
+    def __reduce__(self):
+        # ValueError would be rebuilt from the finished message, which does not fit __init__
+        # (data-loader workers send their errors to the parent as pickles).
+        return type(self), (self.where, self.found, self.accepted)
