@@ -1,13 +1,17 @@
-"""The one error class for input that the user can mend."""
+"""The one error class for input that the user can mend, and how command-line tools show it."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
     """Bad input: a config, annotation, picture, prediction file, checkpoint or argument.
 
     The message is one line for the user: where it was found (file, line or key), what was found
-    there and what is accepted. Command-line tools print it without a traceback and exit with 2.
+    there and what is accepted.
 
     Args:
         where (str): File, ``file:line``, config key or argument at fault.
@@ -25,3 +29,13 @@ class InputError(ValueError):
         # ValueError would be rebuilt from the finished message, which does not fit __init__
         # (data-loader workers send their errors to the parent as pickles).
         return type(self), (self.where, self.found, self.accepted)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Around a command-line tool's main: an InputError ends it in one line and exit status 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        raise SystemExit(2) from None
