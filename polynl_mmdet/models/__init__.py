@@ -1,0 +1,5 @@
+"""What mmdet builds."""
+
+from .backbones import SiteResNet, SiteResNeXt
+
+__all__ = ['SiteResNeXt', 'SiteResNet']

@@ -1,0 +1,5 @@
+"""Backbones."""
+
+from .resnet_sites import SiteResNet, SiteResNeXt
+
+__all__ = ['SiteResNeXt', 'SiteResNet']

@@ -1,0 +1,9 @@
+# mmdet's config with what every COCO config of this package adds: the registrations, and a
+# dataset class that compares the annotation file with the config before training starts.
+_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+
+custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
+
+train_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
+val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
+test_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))

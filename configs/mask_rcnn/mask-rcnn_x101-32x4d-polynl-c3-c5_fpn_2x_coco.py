@@ -1,0 +1,10 @@
+_base_ = './mask-rcnn_r101-polynl-c3-c5_fpn_2x_coco.py'
+
+model = dict(
+    backbone=dict(
+        type='ResNeXt',
+        groups=32,
+        base_width=4,
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnext101_32x4d'),
+    )
+)

@@ -1,0 +1,13 @@
+_base_ = '../_base_/retinanet_r50_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='PolyNL'),
+                stages=(False, True, True, True),
+                position='after_conv2',
+            )
+        ]
+    )
+)

@@ -1,0 +1,105 @@
+"""COCO annotations that are compared with the config before training starts."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+from polynl_mmdet.errors import InputError
+
+SECTIONS = ('images', 'annotations', 'categories')
+
+
+class CheckedCoco(COCO):
+    """mmdet's COCO index that names the file at fault.
+
+    Args:
+        annotation_file (str): A COCO JSON file.
+
+    Raises:
+        InputError: The file is missing, is not whole JSON or lacks a COCO section; or, when the
+            categories of the config's classes are asked for, a class is not in the file.
+    """
+
+    def __init__(self, annotation_file: str) -> None:
+        self.path = annotation_file
+        if not os.path.isfile(annotation_file):
+            raise InputError(
+                annotation_file,
+                'no such annotation file',
+                'accepted: a COCO JSON; set data_root and ann_file of the dataloader, and ann_file '
+                'of the evaluator',
+            )
+        try:
+            super().__init__(annotation_file)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                annotation_file,
+                f'not whole JSON ({error})',
+                'accepted: a complete COCO annotation file',
+            ) from None
+        except (AssertionError, KeyError, TypeError) as error:
+            raise InputError(
+                annotation_file, f'not COCO ({error!r})', f'accepted: a dict with {SECTIONS}'
+            ) from error
+        absent = [key for key in SECTIONS if key not in self.dataset]
+        if absent:
+            raise InputError(
+                annotation_file, f'no {", ".join(absent)}', f'accepted: a dict with {SECTIONS}'
+            )
+
+    def get_cat_ids(
+        self, cat_names: list = [], sup_names: list = [], cat_ids: list = []  # noqa: B006
+    ) -> list[int]:
+        """As mmdet's, but every name must be in the file.
+
+        Returns:
+            list[int]: Category ids.
+        """
+        names = {category['id']: category['name'] for category in self.dataset['categories']}
+        lacking = [name for name in cat_names if name not in names.values()]
+        if lacking:
+            raise InputError(
+                self.path,
+                f'has the categories {_shown(list(names.values()))}, but not {_shown(lacking)} of '
+                "the config's classes",
+                'accepted: a file with every class; to fit another file set metainfo=dict('
+                "classes=...) of the datasets and num_classes of the model's heads",
+            )
+        if cat_names:
+            self._report_unused(names, set(cat_names))
+        return super().get_cat_ids(cat_names, sup_names, cat_ids)
+
+    def _report_unused(self, names: dict[int, str], classes: set[str]) -> None:
+        annotations = self.dataset['annotations']
+        unused = sum(names.get(a['category_id']) not in classes for a in annotations)
+        if unused:
+            print_log(
+                f'{self.path}: {unused} of {len(annotations)} annotations are of categories that '
+                "the config's classes leave out",
+                logger='current',
+            )
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(CocoDataset):
+    """mmdet's CocoDataset that stops at an annotation file which does not fit the config.
+
+    Without the check a file that lacks the config's classes trains on nothing, and a file that is
+    cut off ends in a message without its name. Args as for mmdet's CocoDataset.
+
+    Raises:
+        InputError: See :class:`CheckedCoco`.
+    """
+
+    COCOAPI = CheckedCoco
+
+
+def _shown(names: list[str], most: int = 5) -> str:
+    shown = ', '.join(map(repr, names[:most]))
+    return shown if len(names) <= most else f'{shown} and {len(names) - most} more'

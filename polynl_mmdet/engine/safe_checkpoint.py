@@ -1,0 +1,164 @@
+"""Checkpoints load with ``weights_only`` in force, and nothing in a file is ever run.
+
+From torch 2.6 on, ``torch.load`` refuses the checkpoints that mmengine writes: they hold
+``HistoryBuffer`` objects, NumPy scalars and, for HistoryBuffer's statistics, ``builtins.getattr``.
+Lifting ``weights_only`` would let any file run code, and so would allowing ``getattr``. Here
+HistoryBuffer is rebuilt by a stand-in, a second stand-in answers for ``getattr`` and serves
+HistoryBuffer's own statistics alone, and NumPy's plain arrays and scalars are allowed.
+
+Every loader behind mmengine's ``CheckpointLoader`` is covered (``load_from``, ``--resume``,
+``tools/test.py``, ``init_cfg``, local files and URLs), also where it asks for
+``weights_only=False`` (``torch.hub``) or would fall back to it (the onedl forks).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from polynl_mmdet.errors import InputError
+
+ACCEPTED = "accepted: tensors, plain containers, NumPy arrays and mmengine's HistoryBuffer"
+_STATISTICS = ('min', 'max', 'current', 'mean')
+
+
+class _StoredHistoryBuffer(HistoryBuffer):
+    """Rebuilds a HistoryBuffer from a file.
+
+    HistoryBuffer's own ``__setstate__`` enters what the file names into a dictionary that all
+    buffers of the process share; this one takes the histories alone.
+    """
+
+    def __setstate__(self, state: dict) -> None:
+        logs, counts = state.get('_log_history'), state.get('_count_history')
+        length = state.get('max_length')
+        if not (
+            isinstance(logs, np.ndarray)
+            and isinstance(counts, np.ndarray)
+            and isinstance(length, int)
+        ):
+            raise pickle.UnpicklingError('HistoryBuffer without its histories')
+        self.__class__ = HistoryBuffer
+        self.__init__(logs, counts, length)
+
+
+def _history_buffer_getattr(owner: Any, name: str) -> Any:
+    """Stands in for ``builtins.getattr``: HistoryBuffer's statistics and nothing else."""
+    if owner is _StoredHistoryBuffer and name in _STATISTICS:
+        return getattr(HistoryBuffer, name)
+    shown = getattr(owner, '__name__', type(owner).__name__).replace('_Stored', '')
+    raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({shown}, {name!r})')
+
+
+def _safe_globals() -> list:
+    """list: what files may name beside torch's own list: objects, or (object, name) pairs."""
+    allowed: list = [
+        (_StoredHistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_history_buffer_getattr, 'builtins.getattr'),
+        # Files written on Python 2 protocols and by older pickles name the module like this.
+        (_history_buffer_getattr, '__builtin__.getattr'),
+        np.ndarray,
+        np.dtype,
+    ]
+    multiarray = getattr(np, '_core', None) or np.core
+    for function in ('scalar', '_reconstruct'):
+        for package in ('numpy.core', 'numpy._core'):
+            allowed.append(
+                (getattr(multiarray.multiarray, function), f'{package}.multiarray.{function}')
+            )
+    # A pickled dtype is rebuilt by np.dtype, which gives one of these classes.
+    kinds = (np.bool_, *np.sctypeDict.values())
+    allowed.extend({type(np.dtype(kind)) for kind in kinds if kind is not np.object_})
+    return allowed
+
+
+@contextmanager
+def weights_only_in_force(filename: str) -> Iterator[None]:
+    """Inside, every ``torch.load`` is ``weights_only`` and accepts mmengine's checkpoints.
+
+    Args:
+        filename (str): The checkpoint, for the error.
+
+    Raises:
+        InputError: The file names anything that could run code, or is cut off or damaged.
+    """
+    saved = {
+        key: os.environ.pop(key, None)
+        for key in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+    }
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            yield
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            filename, f'refused, it wants {_wanted(str(error))}; nothing was run', ACCEPTED
+        ) from None
+    except (EOFError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and 'PytorchStreamReader' not in str(error):
+            raise
+        raise InputError(
+            filename, f'cut off or damaged ({_first_line(error)})', 'accepted: a whole checkpoint'
+        ) from error
+    finally:
+        for key, value in saved.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+
+
+def _wanted(message: str) -> str:
+    """str: the name that torch's message refuses, or the message's own words for it."""
+    found = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', message)
+    if found:
+        return found.group(1)
+    found = re.search(r'WeightsUnpickler error:\s*(.+)', message)
+    return _first_line(found.group(1) if found else message)
+
+
+def _first_line(message: object) -> str:
+    return str(message).strip().partition('\n')[0] or type(message).__name__
+
+
+def load_checkpoint(filename: str, map_location: str | torch.device | None = 'cpu') -> Any:
+    """``torch.load`` for a stranger's file.
+
+    Args:
+        filename (str): A local checkpoint.
+        map_location (str or torch.device, optional): As for ``torch.load``. Defaults to 'cpu'.
+
+    Returns:
+        Any: What the file holds: tensors, plain containers, arrays, HistoryBuffers.
+
+    Raises:
+        InputError: The file is missing, cut off, or names anything that could run code.
+    """
+    if not os.path.isfile(filename):
+        raise InputError(filename, 'no such file', 'accepted: a checkpoint written by torch.save')
+    with weights_only_in_force(filename):
+        return torch.load(filename, map_location=map_location, weights_only=True)
+
+
+def guard_checkpoint_loader() -> None:
+    """Put :func:`weights_only_in_force` around mmengine's CheckpointLoader, once."""
+    load = CheckpointLoader.load_checkpoint.__func__
+    if getattr(load, '_polynl_guard', False):
+        return
+
+    @functools.wraps(load)
+    def guarded(cls, filename, map_location=None, logger='current'):
+        with weights_only_in_force(filename):
+            return load(cls, filename, map_location, logger)
+
+    guarded._polynl_guard = True
+    CheckpointLoader.load_checkpoint = classmethod(guarded)
