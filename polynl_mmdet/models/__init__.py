@@ -1,5 +1,20 @@
 """What mmdet builds."""
 
-from .backbones import SiteResNet, SiteResNeXt
+from .backbones import MobileNetV1, SiteResNet, SiteResNeXt
+from .dense_heads import RetinaFaceHead
+from .detectors import RetinaFace
+from .necks import MergeFPN, SSHContext, SSHContextModule
+from .task_modules import FaceAssigner, LandmarkCoder
 
-__all__ = ['SiteResNeXt', 'SiteResNet']
+__all__ = [
+    'FaceAssigner',
+    'LandmarkCoder',
+    'MergeFPN',
+    'MobileNetV1',
+    'RetinaFace',
+    'RetinaFaceHead',
+    'SSHContext',
+    'SSHContextModule',
+    'SiteResNeXt',
+    'SiteResNet',
+]

@@ -1,5 +1,6 @@
 """Backbones."""
 
+from .mobilenet_v1 import MobileNetV1
 from .resnet_sites import SiteResNet, SiteResNeXt
 
-__all__ = ['SiteResNeXt', 'SiteResNet']
+__all__ = ['MobileNetV1', 'SiteResNeXt', 'SiteResNet']

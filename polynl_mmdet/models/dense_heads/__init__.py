@@ -1,0 +1,5 @@
+"""Dense heads."""
+
+from .retinaface_head import RetinaFaceHead
+
+__all__ = ['RetinaFaceHead']

@@ -1,0 +1,292 @@
+"""RetinaFace's head: face or not, box, and landmarks, from every anchor.
+
+RetinaFace: Single-Shot Multi-Level Face Localisation in the Wild (Deng et al., CVPR 2020),
+https://arxiv.org/abs/1905.00641.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmcv.ops import batched_nms
+from mmdet.models.dense_heads import AnchorHead
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures.bbox import get_box_tensor, scale_boxes
+from mmdet.utils import reduce_mean
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from polynl_mmdet.errors import InputError
+
+from ..task_modules import hard_negatives
+
+
+@MODELS.register_module()
+class RetinaFaceHead(AnchorHead):
+    """1x1 convolutions that give each anchor class scores, box deltas and landmarks.
+
+    The multi-task loss is the paper's (Sec. 3.1, without the dense branch): classification over
+    the positives and the hardest negatives of each picture, boxes over the positives, landmarks
+    over those positives whose face has them. Classification and box loss are divided by the
+    number of positives in the batch (at least one a picture), the landmark loss by the number of
+    positives with landmarks; points are counted one by one, so that a face may have some.
+
+    Args:
+        num_classes (int): Classes without the background. Defaults to 1.
+        in_channels (int): Channels of each input map. Defaults to 256.
+        share_levels (bool): Whether all levels use the same convolutions. Defaults to True.
+        landmark_coder (dict): Defaults to five points with std 0.1.
+        loss_landmark (dict): Defaults to smooth L1 of weight 0.1.
+        anchor_generator, bbox_coder, reg_decoded_bbox, loss_cls, loss_bbox, init_cfg: As for
+            mmdet's AnchorHead; softmax or sigmoid classification, smooth L1 on deltas or, with
+            ``reg_decoded_bbox``, an IoU-type loss on boxes.
+        train_cfg (dict, optional): ``assigner`` (dict) and ``neg_pos_ratio`` (float, default 3;
+            negative: no mining).
+        test_cfg (dict, optional): ``score_thr``, ``nms_pre`` (most boxes before the NMS, over
+            all levels), ``nms`` (as for mmcv's batched_nms) and ``max_per_img``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1,
+        in_channels: int = 256,
+        share_levels: bool = True,
+        landmark_coder: dict | None = None,
+        loss_landmark: dict | None = None,
+        **kwargs,
+    ) -> None:
+        self.share_levels = share_levels
+        self.landmark_coder = TASK_UTILS.build(landmark_coder or dict(type='LandmarkCoder'))
+        super().__init__(num_classes, in_channels, **kwargs)
+        self.loss_landmark = MODELS.build(
+            loss_landmark or dict(type='SmoothL1Loss', beta=1.0, loss_weight=0.1)
+        )
+
+    def _init_layers(self) -> None:
+        num_levels = self.prior_generator.num_levels
+        per_anchor = dict(
+            cls=self.cls_out_channels,
+            reg=self.bbox_coder.encode_size,
+            landmark=self.landmark_coder.encode_size,
+        )
+        for branch, size in per_anchor.items():
+            convs = nn.ModuleList(
+                nn.Conv2d(self.in_channels, self.num_base_priors * size, 1)
+                for _ in range(1 if self.share_levels else num_levels)
+            )
+            self.add_module(f'conv_{branch}', convs)
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Raw outputs of every level.
+
+        Args:
+            x (tuple[Tensor]): Maps (B, in_channels, H_i, W_i), as many as the anchor generator
+                has levels.
+
+        Returns:
+            tuple[list[Tensor]]: Maps of A anchors times 1 (sigmoid) or 2 (softmax, background
+            last) class scores, A times 4 box deltas, A times 10 landmark codes.
+
+        Raises:
+            InputError: Another number of maps.
+        """
+        if len(x) != self.prior_generator.num_levels:
+            raise InputError(
+                'bbox_head',
+                f'{len(x)} maps',
+                f'accepted: {self.prior_generator.num_levels}, one for each anchor stride',
+            )
+        return tuple(
+            [convs[0 if self.share_levels else level](feat) for level, feat in enumerate(x)]
+            for convs in (self.conv_cls, self.conv_reg, self.conv_landmark)
+        )
+
+    # ---------------------------------------------------------------- training
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        landmark_preds: list[Tensor],
+        batch_gt_instances: list[InstanceData],
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: list[InstanceData | None] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            cls_scores, bbox_preds, landmark_preds (list[Tensor]): As :meth:`forward` gives them.
+            batch_gt_instances (list[InstanceData]): ``bboxes`` (k, 4), ``labels`` (k,),
+                ``keypoints`` (k, 5, 2) and ``keypoints_visible`` (k, 5), pixels of the input.
+            batch_img_metas (list[dict]): With ``pad_shape``.
+            batch_gt_instances_ignore (list[InstanceData | None], optional): ``bboxes`` of faces
+                that are neither positive nor negative.
+
+        Returns:
+            dict[str, Tensor]: ``loss_cls``, ``loss_bbox`` and ``loss_landmark``, scalars.
+
+        Raises:
+            InputError: Faces without keypoints.
+        """
+        sizes = [scores.shape[-2:] for scores in cls_scores]
+        anchor_list, flag_list = self.get_anchors(
+            sizes, batch_img_metas, device=cls_scores[0].device
+        )
+        anchors = torch.cat(anchor_list[0])
+        flat = [
+            torch.cat(maps, dim=1).float()
+            for maps in (
+                [_per_anchor(x, self.cls_out_channels) for x in cls_scores],
+                [_per_anchor(x, self.bbox_coder.encode_size) for x in bbox_preds],
+                [_per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds],
+            )
+        ]
+        ignored = batch_gt_instances_ignore or [None] * len(batch_img_metas)
+        parts = [
+            self._loss_terms(anchors, torch.cat(flags), *outputs, gt, gt_ignore)
+            for flags, *outputs, gt, gt_ignore in zip(flag_list, *flat, batch_gt_instances, ignored)
+        ]
+        cls_loss, num_pos, bbox_args, landmark_args = zip(*parts)
+
+        points = sum(len(target) for _, target in landmark_args) / self.landmark_coder.num_points
+        averages = anchors.new_tensor([float(sum(num_pos)), points])
+        pos_average, point_average = reduce_mean(averages).clamp(min=1).tolist()
+        return dict(
+            loss_cls=torch.stack(cls_loss).sum() / pos_average,
+            loss_bbox=_loss(self.loss_bbox, bbox_args, pos_average),
+            loss_landmark=_loss(self.loss_landmark, landmark_args, point_average),
+        )
+
+    def _loss_terms(
+        self,
+        anchors: Tensor,
+        valid: Tensor,
+        cls_score: Tensor,
+        bbox_pred: Tensor,
+        landmark_pred: Tensor,
+        gt: InstanceData,
+        gt_ignore: InstanceData | None,
+    ) -> tuple[Tensor, int, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """One picture's summed classification loss, positives (at least 1), and what the box and
+        the landmark loss compare: (P, 4) each, and (Q, 2) each over the annotated points."""
+        for key in ('keypoints', 'keypoints_visible'):
+            if key not in gt:
+                raise InputError(
+                    f'gt_instances.{key}',
+                    'not there',
+                    'accepted: data samples of RetinaFaceDataset, packed with their keypoints',
+                )
+        assigned = self.assigner.assign(InstanceData(priors=anchors), gt, gt_ignore)
+        positive = (assigned.gt_inds > 0) & valid
+        negative = (assigned.gt_inds == 0) & valid
+        labels = torch.full_like(assigned.gt_inds, self.num_classes)
+        labels[positive] = assigned.labels[positive]
+        losses = self.loss_cls(cls_score, labels, reduction_override='none')
+        losses = losses.reshape(len(anchors), -1).sum(dim=1)
+        ratio = (self.train_cfg or {}).get('neg_pos_ratio', 3.0)
+        negative = hard_negatives(losses, positive, negative, ratio)
+        cls_loss = losses[positive | negative].sum()
+
+        which = assigned.gt_inds[positive] - 1
+        pos_anchors = anchors[positive]
+        boxes = get_box_tensor(gt.bboxes)[which]
+        if self.reg_decoded_bbox:
+            bbox_args = (self.bbox_coder.decode(pos_anchors, bbox_pred[positive]), boxes)
+        else:
+            bbox_args = (bbox_pred[positive], self.bbox_coder.encode(pos_anchors, boxes))
+
+        annotated = gt.keypoints_visible[which] > 0
+        codes = self.landmark_coder.encode(pos_anchors, gt.keypoints[which])
+        landmark_pred = landmark_pred[positive].reshape(codes.shape)
+        landmark_args = (landmark_pred[annotated], codes[annotated])
+        return cls_loss, max(len(which), 1), bbox_args, landmark_args
+
+    # ----------------------------------------------------------------- testing
+
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        landmark_preds: list[Tensor],
+        batch_img_metas: list[dict],
+        cfg: ConfigDict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[InstanceData]:
+        """Detections of a batch.
+
+        Args:
+            cls_scores, bbox_preds, landmark_preds (list[Tensor]): As :meth:`forward` gives them.
+            batch_img_metas (list[dict]): With ``img_shape``, and ``scale_factor`` to rescale.
+            cfg (ConfigDict, optional): Instead of ``test_cfg``.
+            rescale (bool): Whether results are in pixels of the original picture. Defaults to
+                False.
+            with_nms (bool): Defaults to True.
+
+        Returns:
+            list[InstanceData]: For each picture ``bboxes`` (n, 4), ``scores`` (n,), ``labels``
+            (n,) and ``keypoints`` (n, 5, 2), by falling score.
+        """
+        cfg = self.test_cfg if cfg is None else cfg
+        sizes = [scores.shape[-2:] for scores in cls_scores]
+        device = cls_scores[0].device
+        anchors = torch.cat(self.prior_generator.grid_priors(sizes, device=device))
+        scores = torch.cat([_per_anchor(x, self.cls_out_channels) for x in cls_scores], dim=1)
+        scores = scores.detach().float()
+        scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
+        deltas = torch.cat([_per_anchor(x, 4) for x in bbox_preds], dim=1).detach().float()
+        codes = torch.cat(
+            [_per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds], dim=1
+        )
+        codes = codes.detach().float()
+        results = []
+        for index, meta in enumerate(batch_img_metas):
+            # Pictures of a batch may be padded to one size: nothing is found in the padding.
+            inside = torch.cat(self.prior_generator.valid_flags(sizes, meta['img_shape'], device))
+            found = (scores[index] > cfg.get('score_thr', 0.0)) & inside[:, None]
+            anchor_ids, labels = found.nonzero(as_tuple=True)
+            kept = scores[index][anchor_ids, labels]
+            if 0 < cfg.get('nms_pre', -1) < len(kept):
+                kept, order = kept.topk(cfg.nms_pre)
+                anchor_ids, labels = anchor_ids[order], labels[order]
+            chosen = anchors[anchor_ids]
+            result = InstanceData(
+                bboxes=self.bbox_coder.decode(
+                    chosen, deltas[index][anchor_ids], max_shape=meta['img_shape']
+                ),
+                scores=kept,
+                labels=labels,
+                keypoints=self.landmark_coder.decode(chosen, codes[index][anchor_ids]),
+            )
+            results.append(self._finish(result, meta, cfg, rescale, with_nms))
+        return results
+
+    def _finish(
+        self, result: InstanceData, meta: dict, cfg: ConfigDict, rescale: bool, with_nms: bool
+    ) -> InstanceData:
+        """Rescale one picture's detections to its original pixels, then the NMS."""
+        if rescale:
+            factor = [1 / scale for scale in meta['scale_factor']]
+            result.bboxes = scale_boxes(result.bboxes, factor)
+            result.keypoints = result.keypoints * result.keypoints.new_tensor(factor)
+        if with_nms and len(result):
+            _, keep = batched_nms(result.bboxes, result.scores, result.labels, cfg.nms)
+            result = result[keep]
+        else:
+            result = result[result.scores.argsort(descending=True)]
+        if cfg.get('max_per_img', -1) > 0:
+            result = result[: cfg.max_per_img]
+        return result
+
+
+def _per_anchor(output: Tensor, size: int) -> Tensor:
+    """A branch's map (B, A * size, H, W) as (B, H * W * A, size), in the order of the anchors."""
+    return output.permute(0, 2, 3, 1).reshape(len(output), -1, size)
+
+
+def _loss(loss: nn.Module, pairs: tuple[tuple[Tensor, Tensor], ...], average: float) -> Tensor:
+    """Loss of all pictures' (predictions, targets); zero, yet differentiable, without any."""
+    predictions, targets = (torch.cat(side) for side in zip(*pairs))
+    if not len(targets):
+        return predictions.sum()
+    return loss(predictions, targets, avg_factor=average)

@@ -1,0 +1,5 @@
+"""Detectors."""
+
+from .retinaface import RetinaFace
+
+__all__ = ['RetinaFace']

@@ -1,0 +1,28 @@
+"""RetinaFace, the detector.
+
+Deng et al., RetinaFace: Single-Shot Multi-Level Face Localisation in the Wild (CVPR 2020),
+https://arxiv.org/abs/1905.00641.
+"""
+
+from __future__ import annotations
+
+from mmdet.models.detectors import SingleStageDetector
+from mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class RetinaFace(SingleStageDetector):
+    """Backbone, neck (a pyramid, then context modules) and RetinaFaceHead.
+
+    As mmdet's SingleStageDetector, with five landmarks a face: each result's ``pred_instances``
+    has ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and ``keypoints`` (n, 5, 2), left eye,
+    right eye, nose, left and right mouth corner, in pixels of the original picture.
+
+    Args:
+        backbone (dict): Any mmdet backbone, ``SiteResNet`` or ``MobileNetV1``.
+        neck (dict | list[dict], optional): For the paper's layout ``[FPN, SSHContext]``, for the
+            lighter one ``[MergeFPN, SSHContext]``. Defaults to None.
+        bbox_head (dict): RetinaFaceHead.
+        train_cfg, test_cfg (dict, optional): As RetinaFaceHead describes them.
+        data_preprocessor, init_cfg (dict, optional): As for mmdet's SingleStageDetector.
+    """

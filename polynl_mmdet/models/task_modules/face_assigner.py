@@ -1,0 +1,119 @@
+"""Which anchor answers for which face."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+@TASK_UTILS.register_module()
+class FaceAssigner(BaseAssigner):
+    """Anchors to faces by IoU, with care for small and for ignored faces (RetinaFace, Sec. 4.2).
+
+    - An anchor is positive for the face it overlaps most, at IoU >= ``pos_iou_thr``.
+    - Each face keeps its best anchor whatever the IoU. Faces that share their best anchor cannot
+      all have it: the one that overlaps it most does (the first of equals).
+    - Other anchors are negative where they stay under ``neg_iou_thr`` with every face, and
+      neither in between.
+    - Anchors of ignored faces are not negative: those with IoU >= ``neg_iou_thr`` to one, its
+      best anchor, and those that lie in one with more than ``ignore_iof_thr`` of their area.
+      They are positive only for a face that is not ignored.
+
+    mmdet's MaxIoUAssigner differs: in a picture whose faces are all ignored it calls every
+    anchor negative, small ignored faces (covering little of any anchor) train as background, a
+    face's best anchor may go to a later face of lower IoU, and a face that overlaps no anchor
+    claims all of them at ``min_pos_iou=0``.
+
+    Args:
+        pos_iou_thr (float): Least IoU of a positive anchor. Defaults to 0.5.
+        neg_iou_thr (float): Negative anchors have a lower IoU. Defaults to 0.3.
+        ignore_iof_thr (float): Share of an anchor's area inside an ignored face above which the
+            anchor is not negative. Defaults to 0.5.
+        iou_calculator (dict): Overlaps of boxes. Defaults to BboxOverlaps2D.
+        gpu_assign_thr (int): With more faces than this the overlaps are computed on the CPU,
+            to save GPU memory; -1: never. Defaults to -1.
+    """
+
+    def __init__(
+        self,
+        pos_iou_thr: float = 0.5,
+        neg_iou_thr: float = 0.3,
+        ignore_iof_thr: float = 0.5,
+        iou_calculator: dict | None = None,
+        gpu_assign_thr: int = -1,
+    ) -> None:
+        self.pos_iou_thr = pos_iou_thr
+        self.neg_iou_thr = neg_iou_thr
+        self.ignore_iof_thr = ignore_iof_thr
+        self.gpu_assign_thr = gpu_assign_thr
+        self.iou_calculator = TASK_UTILS.build(iou_calculator or dict(type='BboxOverlaps2D'))
+
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None = None,
+        **kwargs,
+    ) -> AssignResult:
+        """Assign the anchors of one picture.
+
+        Args:
+            pred_instances (InstanceData): ``priors`` (n, 4), the anchors.
+            gt_instances (InstanceData): ``bboxes`` (k, 4) and ``labels`` (k,).
+            gt_instances_ignore (InstanceData, optional): ``bboxes`` (m, 4) of ignored faces.
+
+        Returns:
+            AssignResult: ``gt_inds`` (n,): 0 negative, -1 neither, i + 1 positive for face i;
+            ``max_overlaps`` (n,) and ``labels`` (n,), -1 where not positive.
+        """
+        device = pred_instances.priors.device
+        faces = get_box_tensor(gt_instances.bboxes)
+        crowded = 0 < self.gpu_assign_thr < len(faces)
+        work_device = torch.device('cpu') if crowded else device
+        anchors = get_box_tensor(pred_instances.priors).to(work_device)
+        faces = faces.to(work_device)
+
+        gt_inds, max_overlaps = self._assign_faces(anchors, faces)
+        if gt_instances_ignore is not None and len(gt_instances_ignore):
+            ignored = get_box_tensor(gt_instances_ignore.bboxes).to(anchors)
+            gt_inds[(gt_inds == 0) & self._belong_to(anchors, ignored)] = -1
+
+        gt_inds, max_overlaps = gt_inds.to(device), max_overlaps.to(device)
+        labels = gt_inds.new_full(gt_inds.shape, -1)
+        positive = gt_inds > 0
+        labels[positive] = gt_instances.labels[gt_inds[positive] - 1]
+        return AssignResult(len(faces), gt_inds, max_overlaps, labels)
+
+    def _assign_faces(self, anchors: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """``gt_inds`` and ``max_overlaps`` with respect to faces that are not ignored."""
+        gt_inds = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
+        if not len(faces) or not len(anchors):
+            return gt_inds, anchors.new_zeros(len(anchors))
+        overlaps = self.iou_calculator(faces, anchors)
+        max_overlaps, nearest = overlaps.max(dim=0)
+        gt_inds[max_overlaps >= self.neg_iou_thr] = -1
+        positive = max_overlaps >= self.pos_iou_thr
+        gt_inds[positive] = nearest[positive] + 1
+
+        best_overlap, best_anchor = overlaps.max(dim=1)
+        claim = torch.zeros_like(max_overlaps)
+        claim.scatter_reduce_(0, best_anchor, best_overlap, 'amax')
+        wins = (best_overlap > 0) & (best_overlap == claim[best_anchor])
+        owner = torch.full_like(gt_inds, len(faces))
+        owner.scatter_reduce_(0, best_anchor[wins], wins.nonzero()[:, 0], 'amin')
+        owned = owner < len(faces)
+        gt_inds[owned] = owner[owned] + 1
+        return gt_inds, max_overlaps
+
+    def _belong_to(self, anchors: Tensor, ignored: Tensor) -> Tensor:
+        """Bool (n,): anchors that ignored faces keep from being negative."""
+        overlaps = self.iou_calculator(ignored, anchors)
+        inside = self.iou_calculator(anchors, ignored, mode='iof').amax(dim=1)
+        belong = (overlaps.amax(dim=0) >= self.neg_iou_thr) | (inside > self.ignore_iof_thr)
+        best_overlap, best_anchor = overlaps.max(dim=1)
+        belong[best_anchor[best_overlap > 0]] = True
+        return belong
