@@ -1,0 +1,115 @@
+"""The random square crop that face detectors are trained with."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import autocast_box_type
+
+from ...errors import InputError
+
+
+@TRANSFORMS.register_module()
+class RandomSquareCrop(BaseTransform):
+    """Crop a random square from the picture (RetinaFace, arXiv 1905.00641, section 4.2).
+
+    The side is drawn evenly from ``scale_range`` times the shorter edge, the place evenly from all
+    that lie inside the picture. A face is kept when the centre of its box lies inside the crop; its
+    box is clipped to the crop, its landmarks move along and are not clipped. Crops without any face
+    to learn from are drawn again, up to ``max_tries`` times; then a face is drawn, and a place
+    among those that hold its centre. Pictures without a face to learn from are cropped all the
+    same.
+
+    Required keys: img; optional: gt_bboxes (``BaseBoxes``), gt_bboxes_labels, gt_ignore_flags,
+    gt_keypoints, gt_keypoints_visible. Modified keys: all of them. Added keys: img_shape,
+    homography_matrix.
+
+    Args:
+        scale_range (tuple[float, float]): Smallest and largest side, as parts of the shorter edge,
+            in (0, 1]. Defaults to (0.3, 1.0).
+        max_tries (int): Crops drawn before one is placed on a face. Defaults to 50.
+
+    Raises:
+        InputError: If an argument is out of range.
+    """
+
+    def __init__(self, scale_range: tuple[float, float] = (0.3, 1.0), max_tries: int = 50) -> None:
+        if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1] <= 1:
+            raise InputError(
+                'RandomSquareCrop.scale_range', str(scale_range), 'accepted: 0 < low <= high <= 1'
+            )
+        if max_tries < 1:
+            raise InputError('RandomSquareCrop.max_tries', str(max_tries), 'accepted: 1 or more')
+        self.scale_range = tuple(scale_range)
+        self.max_tries = max_tries
+
+    @cache_randomness
+    def _draw_crop(
+        self, width: int, height: int, centres: np.ndarray | None
+    ) -> tuple[int, int, int]:
+        """Left, top and side in pixels of a crop that holds one of the centres, if there are any.
+
+        Args:
+            width (int): Width of the picture in pixels.
+            height (int): Height of the picture in pixels.
+            centres (np.ndarray, optional): Centres inside the picture, shape (n, 2), in pixels.
+        """
+        for _ in range(self.max_tries):
+            side = self._draw_side(width, height)
+            corner = np.array(
+                [np.random.randint(width - side + 1), np.random.randint(height - side + 1)]
+            )
+            if centres is None or _inside(centres, corner, side).any():
+                return int(corner[0]), int(corner[1]), side
+        centre = np.floor(centres[np.random.randint(len(centres))]).astype(int)
+        side = self._draw_side(width, height)
+        low = np.maximum(centre - side + 1, 0)
+        high = np.minimum(centre, np.array([width, height]) - side)
+        left, top = (np.random.randint(a, b + 1) for a, b in zip(low, high))
+        return int(left), int(top), side
+
+    def _draw_side(self, width: int, height: int) -> int:
+        shorter = min(width, height)
+        return int(np.clip(round(shorter * np.random.uniform(*self.scale_range)), 1, shorter))
+
+    @autocast_box_type()
+    def transform(self, results: dict) -> dict:
+        """Crop the picture, its boxes and its landmarks."""
+        height, width = results['img'].shape[:2]
+        boxes = results.get('gt_bboxes')
+        centres = None
+        if boxes is not None:
+            centres = boxes.centers.numpy()
+            wanted = _inside(centres, np.zeros(2), np.array([width, height]))
+            if 'gt_ignore_flags' in results:
+                wanted &= ~results['gt_ignore_flags'].astype(bool)
+        left, top, side = self._draw_crop(
+            width, height, centres[wanted] if centres is not None and wanted.any() else None
+        )
+        results['img'] = results['img'][top : top + side, left : left + side]
+        results['img_shape'] = (side, side)
+        shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float32)
+        before = results.get('homography_matrix')
+        results['homography_matrix'] = shift if before is None else shift @ before
+        if boxes is not None:
+            kept = _inside(centres, np.array([left, top]), side)
+            boxes.translate_([-left, -top])
+            boxes.clip_((side, side))
+            results['gt_bboxes'] = boxes[kept]
+            for key in ('gt_bboxes_labels', 'gt_ignore_flags', 'gt_keypoints_visible'):
+                if key in results:
+                    results[key] = results[key][kept]
+            if 'gt_keypoints' in results:
+                corner = np.array([left, top], dtype=np.float32)
+                results['gt_keypoints'] = results['gt_keypoints'][kept] - corner
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(scale_range={self.scale_range}, max_tries={self.max_tries})'
+
+
+def _inside(points: np.ndarray, corner: np.ndarray, size: np.ndarray | int) -> np.ndarray:
+    """Which points, shape (n, 2), lie in the box of this corner and size: bool, shape (n,)."""
+    return ((points >= corner) & (points < corner + size)).all(axis=1)

@@ -1,0 +1,173 @@
+"""The official evaluation ground truth of WIDER FACE: four ``.mat`` files.
+
+``wider_face_val.mat`` lists events, pictures and boxes; ``wider_{easy,medium,hard}_val.mat`` list, for
+each picture, which of its boxes (from 1) the setting counts. All others are ignored there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat, savemat
+
+from ..errors import InputError
+
+SETTINGS = ('easy', 'medium', 'hard')
+_MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
+
+
+@dataclass
+class WiderFaceGroundTruth:
+    """Boxes of all pictures, and which of them each setting counts.
+
+    Attributes:
+        pictures (list[str]): ``EVENT/NAME`` of each picture, without ending; length P.
+        starts (np.ndarray): int64, shape (P + 1,). Picture i has the boxes
+            ``starts[i]:starts[i + 1]``.
+        boxes (np.ndarray): float64, shape (G, 4): x, y, width, height in pixels.
+        counted (dict[str, np.ndarray]): For each of ``SETTINGS``, bool, shape (G,).
+    """
+
+    pictures: list[str]
+    starts: np.ndarray
+    boxes: np.ndarray
+    counted: dict[str, np.ndarray]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Number of each picture by its ``EVENT/NAME``."""
+        return {name: number for number, name in enumerate(self.pictures)}
+
+
+def ground_truth_files(gt_dir: str | Path) -> dict[str, Path]:
+    """Where the four files are expected, by 'face', 'easy', 'medium' and 'hard'."""
+    return {name: Path(gt_dir) / f'wider_{name}_val.mat' for name in ('face', *SETTINGS)}
+
+
+def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
+    """Read the four official files.
+
+    Args:
+        gt_dir (str | Path): The folder that holds them.
+
+    Raises:
+        InputError: If a file is absent, damaged, or not as the official ones are.
+    """
+    files = ground_truth_files(gt_dir)
+    face = _load(files['face'], ('event_list', 'file_list', 'face_bbx_list'))
+    pictures: list[str] = []
+    boxes: list[np.ndarray] = []
+    try:
+        for event, names, event_boxes in zip(
+            face['event_list'].ravel(), face['file_list'].ravel(), face['face_bbx_list'].ravel()
+        ):
+            pictures += [f'{event.item()}/{name.item()}' for name in names.ravel()]
+            boxes += [cell.reshape(-1, 4) for cell in event_boxes.ravel()]
+        starts = np.cumsum([0] + [len(cell) for cell in boxes], dtype=np.int64)
+        table = np.concatenate(boxes).astype(np.float64)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _not_official(files['face'], str(error)) from None
+    if len(boxes) != len(pictures) or not np.isfinite(table).all():
+        raise _not_official(files['face'], f'{len(pictures)} names, {len(boxes)} lists of boxes')
+    counted = {name: _read_counted(files[name], starts) for name in SETTINGS}
+    return WiderFaceGroundTruth(pictures, starts, table, counted)
+
+
+def _read_counted(path: Path, starts: np.ndarray) -> np.ndarray:
+    """Which boxes one setting counts: bool, shape (G,)."""
+    cells = [
+        cell for event in _load(path, ('gt_list',))['gt_list'].ravel() for cell in event.ravel()
+    ]
+    faces = np.diff(starts)
+    counted = np.zeros(starts[-1], dtype=bool)
+    if len(cells) != len(faces):
+        raise _not_official(path, f'{len(cells)} pictures, not the {len(faces)} of the boxes')
+    try:
+        sizes = [cell.size for cell in cells]
+        numbers = np.concatenate([cell.ravel() for cell in cells]).astype(np.int64)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _not_official(path, str(error)) from None
+    if ((numbers < 1) | (numbers > np.repeat(faces, sizes))).any():
+        raise _not_official(path, 'a picture counts a face that it does not have')
+    counted[np.repeat(starts[:-1], sizes) + numbers - 1] = True
+    return counted
+
+
+def _not_official(path: Path, found: str) -> InputError:
+    return InputError(str(path), found, 'accepted: an official ground-truth file of WIDER FACE')
+
+
+def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        content = loadmat(path, variable_names=list(keys), appendmat=False)
+    except OSError as error:
+        raise _not_official(path, error.strerror or str(error)) from None
+    except Exception as error:
+        # SciPy lets out whatever its parser stumbles over in a damaged file: struct.error,
+        # zlib.error, TypeError, ValueError, MemoryError, ...
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise _not_official(path, f'not a whole .mat file ({reason})') from None
+    for key in keys:
+        if getattr(content.get(key), 'dtype', None) != object:
+            raise _not_official(path, f'no list "{key}"')
+    return content
+
+
+def write_ground_truth(
+    gt_dir: str | Path,
+    ground_truth: WiderFaceGroundTruth,
+    attributes: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write the four files in the official structure; the same input gives the same bytes.
+
+    Args:
+        gt_dir (str | Path): Folder to write to; it is made if absent.
+        ground_truth (WiderFaceGroundTruth): Pictures in the order of their events.
+        attributes (Mapping[str, np.ndarray], optional): More values of each box, int, shape (G,),
+            by their official names such as ``invalid_label_list``. Defaults to None.
+    """
+    events: dict[str, list[int]] = {}
+    for number, picture in enumerate(ground_truth.pictures):
+        events.setdefault(picture.split('/')[0], []).append(number)
+
+    def nested(values: list) -> np.ndarray:
+        return _cells([_cells([values[number] for number in event]) for event in events.values()])
+
+    def split(values: np.ndarray) -> np.ndarray:
+        return nested(np.split(values, ground_truth.starts[1:-1]))
+
+    common = dict(
+        event_list=_cells(list(events)),
+        file_list=nested([picture.split('/')[1] for picture in ground_truth.pictures]),
+        face_bbx_list=split(ground_truth.boxes),
+    )
+    for key, values in (attributes or {}).items():
+        common[key] = split(np.asarray(values, dtype=np.int32)[:, None])
+    files = ground_truth_files(gt_dir)
+    Path(gt_dir).mkdir(parents=True, exist_ok=True)
+    _save(files['face'], common)
+    for setting in SETTINGS:
+        numbers = [
+            np.flatnonzero(ground_truth.counted[setting][begin:end])[:, None] + 1
+            for begin, end in zip(ground_truth.starts[:-1], ground_truth.starts[1:])
+        ]
+        _save(files[setting], dict(common, gt_list=nested(numbers)))
+
+
+def _cells(values: list) -> np.ndarray:
+    """A MATLAB cell column."""
+    cells = np.empty((len(values), 1), dtype=object)
+    cells[:, 0] = values
+    return cells
+
+
+def _save(path: Path, content: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    savemat(buffer, content, do_compression=True)
+    # SciPy writes the time of day into the first 116 bytes, which are free text.
+    path.write_bytes(_MAT_TEXT.ljust(116) + buffer.getvalue()[116:])

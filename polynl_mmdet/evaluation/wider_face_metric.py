@@ -1,0 +1,133 @@
+"""The official protocol of WIDER FACE as an mmengine metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmengine.registry import METRICS
+
+from ..errors import InputError
+from .wider_face_ap import score_wider_face
+from .wider_face_ground_truth import read_ground_truth
+from .wider_face_predictions import write_predictions
+
+
+@METRICS.register_module()
+class WIDERFaceMetric(BaseMetric):
+    """AP of the Easy, Medium and Hard settings of WIDER FACE.
+
+    Gives ``wider_face/easy``, ``wider_face/medium`` and ``wider_face/hard``. Data samples have
+    ``pred_instances`` with ``bboxes`` (x1, y1, x2, y2 in pixels of the original picture, shape (n,
+    4)) and ``scores`` (shape (n,)), and ``img_path`` that ends in ``EVENT/NAME.jpg``. See
+    :mod:`polynl_mmdet.evaluation.wider_face_ap` for the rules.
+
+    Args:
+        gt_dir (str, optional): Folder with the four official ``wider_*_val.mat`` files. Not needed
+            with ``format_only``. Defaults to None.
+        subset (bool): Count only the faces of the pictures tested. Otherwise pictures that were not
+            tested have no detections, and their number is logged. Defaults to False.
+        iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
+        outfile_prefix (str, optional): Folder for the predictions in the official layout,
+            ``EVENT/NAME.txt``. Defaults to None: none are written.
+        format_only (bool): Only write the predictions, score nothing. Defaults to False.
+        collect_device (str): As in ``BaseMetric``. Defaults to 'cpu'.
+        prefix (str, optional): As in ``BaseMetric``. Defaults to None: 'wider_face'.
+        collect_dir (str, optional): As in ``BaseMetric``. Defaults to None.
+
+    Raises:
+        InputError: If the arguments do not fit each other, the ground truth cannot be read, or a
+            prediction is not a box with a score.
+    """
+
+    default_prefix = 'wider_face'
+
+    def __init__(
+        self,
+        gt_dir: str | None = None,
+        subset: bool = False,
+        iou_thr: float = 0.5,
+        outfile_prefix: str | None = None,
+        format_only: bool = False,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        if format_only and outfile_prefix is None:
+            raise InputError(
+                'WIDERFaceMetric.outfile_prefix', 'None', 'accepted with format_only: a folder'
+            )
+        if not format_only and gt_dir is None:
+            raise InputError(
+                'WIDERFaceMetric.gt_dir',
+                'None',
+                'accepted: the folder of the wider_*_val.mat files',
+            )
+        if not 0 < iou_thr <= 1:
+            raise InputError(
+                'WIDERFaceMetric.iou_thr', str(iou_thr), 'accepted: more than 0, up to 1'
+            )
+        self.subset = subset
+        self.iou_thr = iou_thr
+        self.outfile_prefix = outfile_prefix
+        self.format_only = format_only
+        # Read at once: an error now is better than one after the test.
+        self.ground_truth = None if format_only else read_ground_truth(gt_dir)
+
+    def process(self, data_batch: dict, data_samples: Sequence) -> None:
+        """Keep one batch's detections, as the picture's name and x, y, width, height, score."""
+        del data_batch
+        for sample in data_samples:
+            path = PurePath(str(sample.get('img_path')).replace('\\', '/'))
+            if len(path.parts) < 2:
+                raise InputError('img_path', str(path), 'accepted: .../EVENT/NAME.jpg')
+            instances = sample.get('pred_instances')
+            boxes = _as_float64(instances.get('bboxes')).reshape(-1, 4)
+            scores = _as_float64(instances.get('scores')).reshape(-1, 1)
+            rows = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores], axis=1)
+            bad = ~np.isfinite(rows).all(axis=1) | (rows[:, 2:4] < 0).any(axis=1)
+            if bad.any():
+                found = np.concatenate([boxes, scores], axis=1)[bad.argmax()].tolist()
+                raise InputError(
+                    str(path),
+                    f'a detection {found}',
+                    'accepted: finite x1 <= x2, y1 <= y2 and score',
+                )
+            self.results.append((f'{path.parent.name}/{path.stem}', rows))
+
+    def compute_metrics(self, results: list[tuple[str, np.ndarray]]) -> dict[str, float]:
+        """Score the detections of all processes; {} with ``format_only``."""
+        predictions: dict[str, np.ndarray] = {}
+        for name, rows in results:
+            # A distributed sampler may have shown a picture twice, to give all processes as many.
+            predictions.setdefault(name, rows)
+        if self.outfile_prefix is not None:
+            write_predictions(self.outfile_prefix, predictions)
+        if self.format_only:
+            print_log(f'Predictions are in {self.outfile_prefix}', logger='current')
+            return {}
+        scores = score_wider_face(predictions, self.ground_truth, self.iou_thr, self.subset)
+        if scores.unmatched:
+            print_log(
+                f'{len(scores.unmatched)} pictures are not in the ground truth and do not count: '
+                + ', '.join(scores.unmatched[:20]),
+                logger='current',
+            )
+        if scores.missing and not self.subset:
+            print_log(
+                f'{scores.missing} pictures of the ground truth were not tested and count as '
+                'pictures without detections',
+                logger='current',
+            )
+        return scores.ap
+
+
+def _as_float64(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().double().numpy()
+    return np.asarray(values, dtype=np.float64)
