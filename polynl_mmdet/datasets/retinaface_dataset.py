@@ -44,7 +44,7 @@ class RetinaFaceDataset(BaseDetDataset):
             error names file and line.
     """
 
-    METAINFO = dict(classes=('face',), palette=[(220, 20, 60)])
+    METAINFO = {'classes': ('face',), 'palette': [(220, 20, 60)]}
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class RetinaFaceDataset(BaseDetDataset):
     ) -> None:
         self.ann_format = ann_format
         self.min_size = min_size
-        super().__init__(*args, data_prefix=data_prefix or dict(img=''), **kwargs)
+        super().__init__(*args, data_prefix=data_prefix or {'img': ''}, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read the annotation file.
@@ -75,12 +75,12 @@ class RetinaFaceDataset(BaseDetDataset):
         prefix = self.data_prefix.get('img', '')
         data_list = []
         for index, name in enumerate(annotations.names):
-            info = dict(
-                img_path=osp.join(prefix, name),
-                img_id=index,
-                ann_line=int(annotations.lines[index]),
-                faces=faces[starts[index] : starts[index + 1]],
-            )
+            info = {
+                'img_path': osp.join(prefix, name),
+                'img_id': index,
+                'ann_line': int(annotations.lines[index]),
+                'faces': faces[starts[index] : starts[index + 1]],
+            }
             if annotations.sizes is not None:
                 info['width'], info['height'] = annotations.sizes[index].tolist()
             data_list.append(info)
@@ -116,13 +116,13 @@ class RetinaFaceDataset(BaseDetDataset):
         faces = info.pop('faces')
         marks = faces[:, 4:19].reshape(-1, 5, 3)
         info['instances'] = [
-            dict(
-                bbox=box,
-                bbox_label=0,
-                ignore_flag=int(ignored),
-                keypoints=points[:, :2],
-                keypoints_visible=points[:, 2],
-            )
+            {
+                'bbox': box,
+                'bbox_label': 0,
+                'ignore_flag': int(ignored),
+                'keypoints': points[:, :2],
+                'keypoints_visible': points[:, 2],
+            }
             for box, ignored, points in zip(faces[:, :4].tolist(), faces[:, 19], marks)
         ]
         return info

@@ -1,9 +1,9 @@
 """The three annotation formats of WIDER FACE, read and written.
 
 - ``bbx_gt``, the official ``wider_face_{train,val}_bbx_gt.txt`` (Yang et al., "WIDER FACE: A Face
-  Detection Benchmark", CVPR 2016, arXiv 1511.06523): a picture's name, the number of its faces, then
-  for each face ``x y w h blur expression illumination invalid occlusion pose``. A picture with no
-  face is followed by one line of zeros all the same.
+  Detection Benchmark", CVPR 2016, arXiv 1511.06523): a picture's name, the number of its faces,
+  then for each face ``x y w h blur expression illumination invalid occlusion pose``. A picture with
+  no face is followed by one line of zeros all the same.
 - ``label``, RetinaFace's ``label.txt`` v1.1 (Deng et al., "RetinaFace: Single-Shot Multi-Level Face
   Localisation in the Wild", CVPR 2020, arXiv 1905.00641): ``# name``, then for each face
   ``x y w h``, five landmarks ``x y flag`` (all -1: not annotated) and a blur score.

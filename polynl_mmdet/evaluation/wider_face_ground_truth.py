@@ -1,7 +1,7 @@
 """The official evaluation ground truth of WIDER FACE: four ``.mat`` files.
 
-``wider_face_val.mat`` lists events, pictures and boxes; ``wider_{easy,medium,hard}_val.mat`` list, for
-each picture, which of its boxes (from 1) the setting counts. All others are ignored there.
+``wider_face_val.mat`` lists events, pictures and boxes; ``wider_{easy,medium,hard}_val.mat`` list,
+for each picture, which of its boxes (from 1) the setting counts. All others are ignored there.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
         InputError: If a file is absent, damaged, or not as the official ones are.
     """
     files = ground_truth_files(gt_dir)
-    face = _load(files['face'], ('event_list', 'file_list', 'face_bbx_list'))
+    face_keys = ('event_list', 'file_list', 'face_bbx_list')
+    face = _load(files['face'], face_keys)
     pictures: list[str] = []
     boxes: list[np.ndarray] = []
     try:
@@ -72,8 +73,10 @@ def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
         table = np.concatenate(boxes).astype(np.float64)
     except (AttributeError, TypeError, ValueError) as error:
         raise _not_official(files['face'], str(error)) from None
-    if len(boxes) != len(pictures) or not np.isfinite(table).all():
+    if len({face[key].size for key in face_keys}) > 1 or len(boxes) != len(pictures):
         raise _not_official(files['face'], f'{len(pictures)} names, {len(boxes)} lists of boxes')
+    if not np.isfinite(table).all():
+        raise _not_official(files['face'], 'a box that is not finite')
     counted = {name: _read_counted(files[name], starts) for name in SETTINGS}
     return WiderFaceGroundTruth(pictures, starts, table, counted)
 
@@ -113,7 +116,8 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise _not_official(path, f'not a whole .mat file ({reason})') from None
     for key in keys:
-        if getattr(content.get(key), 'dtype', None) != object:
+        value = content.get(key)
+        if not isinstance(value, np.ndarray) or value.dtype.kind != 'O':
             raise _not_official(path, f'no list "{key}"')
     return content
 
@@ -141,11 +145,11 @@ def write_ground_truth(
     def split(values: np.ndarray) -> np.ndarray:
         return nested(np.split(values, ground_truth.starts[1:-1]))
 
-    common = dict(
-        event_list=_cells(list(events)),
-        file_list=nested([picture.split('/')[1] for picture in ground_truth.pictures]),
-        face_bbx_list=split(ground_truth.boxes),
-    )
+    common = {
+        'event_list': _cells(list(events)),
+        'file_list': nested([picture.split('/')[1] for picture in ground_truth.pictures]),
+        'face_bbx_list': split(ground_truth.boxes),
+    }
     for key, values in (attributes or {}).items():
         common[key] = split(np.asarray(values, dtype=np.int32)[:, None])
     files = ground_truth_files(gt_dir)

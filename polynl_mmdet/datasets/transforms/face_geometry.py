@@ -1,8 +1,8 @@
 """Resize and flip, with landmarks.
 
-mmdet's ``Resize`` and ``RandomFlip`` leave ``gt_keypoints`` where they were, and mmcv's move them but
-clip them to the picture and keep left eyes left. ``Pad`` adds pixels at the right and bottom and
-``PhotoMetricDistortion`` moves nothing: mmdet's own serve.
+mmdet's ``Resize`` and ``RandomFlip`` leave ``gt_keypoints`` where they were, and mmcv's move them
+but clip them to the picture and keep left eyes left. ``Pad`` adds pixels at the right and bottom
+and ``PhotoMetricDistortion`` moves nothing: mmdet's own serve.
 """
 
 from __future__ import annotations
