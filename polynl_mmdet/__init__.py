@@ -6,17 +6,18 @@ with mmengine and mmcv the layers, with mmdet the models, datasets and metrics t
 """
 
 from ._lookup import teach_mmengine_when_imported
-from ._stack import SUPPORTED, present, require
+from ._stack import present, require
 from .version import __version__
 
 teach_mmengine_when_imported()
 
-if any(present(name) for name in SUPPORTED):
-    require('mmengine', 'mmcv')
-    from . import engine, layers
+# Importing them registers what they hold.
+if any(present(name) for name in ('mmengine', 'mmcv', 'mmdet')):
+    require('torch', 'mmengine', 'mmcv')
+    from . import engine, layers  # noqa: F401
 
     if present('mmdet'):
         require('mmdet')
-        from . import datasets, evaluation, models
+        from . import datasets, evaluation, models  # noqa: F401
 
 __all__ = ['__version__']

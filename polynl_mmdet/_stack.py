@@ -9,9 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-INSTALL = 'pip install mmengine==0.10.7 mmdet==3.3.0 && pip install --no-build-isolation mmcv==2.1.0'
+INSTALL = (
+    'pip install mmengine==0.10.7 mmdet==3.3.0 && pip install --no-build-isolation mmcv==2.1.0'
+)
 # Import name: lowest supported version, first unsupported version.
 SUPPORTED = {
+    # From 2.6 on, weights_only is the default and allow-lists can name stand-ins.
+    'torch': ((2, 6), (3, 0)),
     'mmengine': ((0, 8), (1, 0)),
     'mmcv': ((2, 0), (3, 0)),
     'mmdet': ((3, 0), (4, 0)),
@@ -41,12 +45,16 @@ def require(*names: str) -> None:
         (low, high) = SUPPORTED[name]
         accepted = f'{_dotted(low)} <= {name} < {_dotted(high)}'
         if not present(name):
-            raise ImportError(f'polynl_mmdet needs {name} ({accepted}), which is missing. {_cure()}')
+            raise ImportError(
+                f'polynl_mmdet needs {name} ({accepted}), which is missing. {_cure()}'
+            )
         try:
             module = importlib.import_module(name)
         except (ImportError, AssertionError) as error:
             # mmdet asserts its mmcv and mmengine versions; mmcv without its operators lacks _ext.
-            raise ImportError(f'polynl_mmdet needs {name}, which fails: {error}. {_cure()}') from error
+            raise ImportError(
+                f'polynl_mmdet needs {name}, which fails: {error}. {_cure()}'
+            ) from error
         if not low <= _numbers(module.__version__) < high:
             raise ImportError(
                 f'polynl_mmdet needs {accepted}, found {module.__version__}. {_cure()}'

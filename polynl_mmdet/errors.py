@@ -15,15 +15,16 @@ class InputError(ValueError):
 
     Args:
         where (str): File, ``file:line``, config key or argument at fault.
-        found (str): What was found there.
+        found (str): What was found there. Defaults to '': ``where`` is the whole message.
         accepted (str): What is accepted instead, or how to mend it. Defaults to ''.
     """
 
-    def __init__(self, where: str, found: str, accepted: str = '') -> None:
+    def __init__(self, where: str, found: str = '', accepted: str = '') -> None:
         self.where = str(where)
         self.found = found
         self.accepted = accepted
-        super().__init__(f'{where}: {found}' + (f'; {accepted}' if accepted else ''))
+        message = f'{where}: {found}' if found else str(where)
+        super().__init__(message + (f'; {accepted}' if accepted else ''))
 
     def __reduce__(self):
         # ValueError would be rebuilt from the finished message, which does not fit __init__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
@@ -54,7 +55,7 @@ class CheckedCoco(COCO):
             )
 
     def get_cat_ids(
-        self, cat_names: list = [], sup_names: list = [], cat_ids: list = []  # noqa: B006
+        self, cat_names: Sequence = (), sup_names: Sequence = (), cat_ids: Sequence = ()
     ) -> list[int]:
         """As mmdet's, but every name must be in the file.
 

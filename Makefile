@@ -1,0 +1,38 @@
+# `make` lists what there is. Everything runs in the active virtual or conda environment, or in
+# .venv, which `make install` makes.
+SHELL := bash
+ENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+export PATH := $(ENV)/bin:$(PATH)
+
+DEMO := mask-rcnn_r18-polynl-c4_fpn_toy-coco
+DEMO_CONFIG := configs/demo/$(DEMO).py
+DEMO_OUT := work_dirs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+install: ## install everything into the active environment or .venv
+	@tools/install.sh
+
+demo: install data/toy_coco/annotations/instances_val.json ## train and test a small Mask R-CNN with Poly-NL on drawn shapes (CPU, minutes)
+	@rm -rf $(DEMO_OUT)
+	python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_OUT)
+	python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_OUT)/last_checkpoint)" --work-dir $(DEMO_OUT)/test --show-dir pictures
+	python tools/demo_report.py $(DEMO_OUT)
+
+data/toy_coco/annotations/instances_val.json:
+	python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0 --overwrite
+
+test: install ## run the tests
+	python -m pytest $(PYTEST_ARGS)
+
+lint: install ## check the style
+	ruff check .
+	ruff format --check .
+
+clean: ## remove what make made: .venv, work_dirs, data, caches
+	rm -rf .venv work_dirs data/toy_coco build polynl_mmdet.egg-info polynl_mmdet/.mim .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,158 @@
+"""Drawn pictures of overlapping shapes in COCO format, for demos and tests.
+
+Every picture depends on (seed, split, index) alone: the same on every machine and for any number
+of pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from polynl_mmdet.errors import InputError
+
+CLASSES = ('circle', 'rectangle', 'triangle', 'cross')
+SPLITS = ('train', 'val')
+MIN_SIDE = 6  # Pixels: the smallest drawn shape.
+MIN_VISIBLE = 16  # Pixels: shapes with less than this in sight are not annotated.
+
+
+def make_toy_coco(
+    out: str | Path,
+    train: int,
+    val: int,
+    seed: int = 0,
+    size: int = 160,
+    overwrite: bool = False,
+) -> None:
+    """Write ``out/{train,val}/*.jpg`` and ``out/annotations/instances_{train,val}.json``.
+
+    Args:
+        out (str or Path): Folder, made where it is missing.
+        train (int): Training pictures, at least 1.
+        val (int): Validation pictures, at least 1.
+        seed (int): Non-negative. Defaults to 0.
+        size (int): Side of the square pictures in pixels, at least 64. Defaults to 160.
+        overwrite (bool): Whether to write over toy data that is already there. Defaults to False.
+
+    Raises:
+        InputError: A number is out of its range, or ``out`` has annotations already.
+    """
+    out = Path(out)
+    for name, value, least in (('train', train, 1), ('val', val, 1), ('size', size, 64)):
+        if value < least:
+            raise InputError(f'--{name}', str(value), f'accepted: {least} or more')
+    if seed < 0:
+        raise InputError('--seed', str(seed), 'accepted: 0 or more')
+    annotations = out / 'annotations'
+    if annotations.exists() and not overwrite:
+        raise InputError(
+            str(annotations), 'exists already', 'accepted: another folder, or --overwrite'
+        )
+    annotations.mkdir(parents=True, exist_ok=True)
+    for split, count in zip(SPLITS, (train, val)):
+        (out / split).mkdir(exist_ok=True)
+        for stale in (out / split).glob('*.jpg'):
+            stale.unlink()
+        content = _draw_split(out / split, split, count, seed, size)
+        with open(annotations / f'instances_{split}.json', 'w', encoding='utf-8') as file:
+            json.dump(content, file)
+
+
+def _draw_split(folder: Path, split: str, count: int, seed: int, size: int) -> dict:
+    images, annotations = [], []
+    for index in tqdm(range(count), desc=f'toy coco {split}', unit='picture'):
+        rng = np.random.default_rng((seed, SPLITS.index(split), index))
+        picture, shapes = draw_picture(rng, size)
+        name = f'{index:06d}.jpg'
+        cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        images.append({'id': index, 'file_name': name, 'height': size, 'width': size})
+        for label, mask in shapes:
+            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': index,
+                    'category_id': label + 1,
+                    'bbox': [float(v) for v in coco_mask.toBbox(rle)],
+                    'area': float(coco_mask.area(rle)),
+                    'iscrowd': 0,
+                    'segmentation': {'size': [size, size], 'counts': rle['counts'].decode()},
+                }
+            )
+    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
+    return {'images': images, 'annotations': annotations, 'categories': categories}
+
+
+def draw_picture(
+    rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """Draw 3 to 8 shapes, the later ones over the earlier ones, on a textured background.
+
+    Args:
+        rng (np.random.Generator): Source of all randomness.
+        size (int): Side in pixels.
+
+    Returns:
+        tuple: The picture, (size, size, 3) uint8 BGR, and per shape its index in CLASSES and its
+        visible part, (size, size) bool.
+    """
+    picture = _texture(rng, size, contrast=25.0) + rng.uniform(60, 190, 3)
+    shapes: list[tuple[int, np.ndarray]] = []
+    for _ in range(rng.integers(3, 9)):
+        label = int(rng.integers(len(CLASSES)))
+        mask = _shape_mask(rng, label, size)
+        colour = rng.uniform(0, 255, 3) + _texture(rng, size, contrast=12.0)
+        picture[mask] = colour[mask]
+        shapes = [(other, seen & ~mask) for other, seen in shapes]
+        shapes.append((label, mask))
+    picture = cv2.GaussianBlur(picture, (3, 3), 0) + rng.normal(0, 4, picture.shape)
+    visible = [(label, mask) for label, mask in shapes if mask.sum() >= MIN_VISIBLE]
+    return np.clip(picture, 0, 255).astype(np.uint8), visible
+
+
+def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
+    """np.ndarray: (size, size, 3) smooth noise around 0, two scales."""
+    noise = np.zeros((size, size, 3))
+    for cells in (4, 24):
+        coarse = rng.normal(0, contrast / 2, (cells, cells, 3))
+        noise += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    return noise
+
+
+def _shape_mask(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
+    """np.ndarray: (size, size) bool, one shape at a random place, angle and (log-uniform) size."""
+    half = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(0.6 * size))) / 2
+    aspect = np.exp(rng.uniform(-0.4, 0.4))
+    centre = rng.uniform(half * 0.7, size - half * 0.7, 2)
+    unit = _outline(CLASSES[label]) * half
+    if CLASSES[label] != 'circle':
+        unit = unit * (aspect, 1 / aspect)
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.round(unit @ turn.T + centre).astype(np.int32)
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [points], 1)
+    return mask.astype(bool)
+
+
+def _outline(name: str) -> np.ndarray:
+    """np.ndarray: (n, 2) corners inside [-1, 1]^2."""
+    if name == 'circle':
+        angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    if name == 'rectangle':
+        return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.85
+    if name == 'triangle':
+        return np.array([[0, -1], [0.95, 0.8], [-0.95, 0.8]])
+    arm = 0.32
+    quarter = np.array([[arm, -arm], [arm, -1], [-arm, -1]])
+    turns = [quarter]
+    for _ in range(3):
+        turns.append(turns[-1] @ np.array([[0, -1], [1, 0]]))
+    return np.concatenate(turns)

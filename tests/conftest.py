@@ -1,0 +1,73 @@
+"""Fixtures that several folders share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    """Path: the project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def data_root() -> Path:
+    """Path: real pictures and ground truth, from POLYNL_DATA or ../shared/data."""
+    path = Path(os.environ.get('POLYNL_DATA', ROOT.parent / 'shared' / 'data'))
+    if not path.is_dir():
+        pytest.skip(f'no real data at {path}; set POLYNL_DATA')
+    return path
+
+
+@pytest.fixture
+def run_tool():
+    """Callable: runs a tool of the project in a process of its own.
+
+    ``run_tool('train.py', *args, cwd=None, env=None)`` gives the CompletedProcess, its output as
+    text with stderr in it. The status is not checked.
+    """
+
+    def run(name, *args, cwd=ROOT, env=None, timeout=600):
+        tool = Path(name) if Path(name).is_absolute() else ROOT / 'tools' / name
+        command = [sys.executable, str(tool)] if tool.suffix == '.py' else ['bash', str(tool)]
+        return subprocess.run(
+            [*command, *map(str, args)],
+            cwd=cwd,
+            env={**os.environ, 'PYTHONWARNINGS': 'ignore', **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    # mmengine logs every parameter's initialisation.
+    logging.getLogger('mmengine').setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    """Builds by name find mmdet's registries, as in a Runner."""
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmdet')

@@ -1,0 +1,42 @@
+"""Makes drawn data sets for demos and tests: the same seed gives the same files.
+
+Examples:
+    python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from polynl_mmdet.errors import one_line_errors
+
+
+def make_coco(args: argparse.Namespace) -> None:
+    """Overlapping shapes with masks, COCO layout."""
+    from polynl_mmdet.datasets.toy_coco import make_toy_coco
+
+    make_toy_coco(args.out, args.train, args.val, args.seed, args.size, args.overwrite)
+    print(f'wrote {args.train} + {args.val} pictures with masks to {args.out}')
+
+
+def parse_args() -> argparse.Namespace:
+    """argparse.Namespace: this tool's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(required=True, metavar='KIND')
+    coco = kinds.add_parser('coco', help='overlapping shapes with masks, COCO layout')
+    coco.set_defaults(make=make_coco)
+    coco.add_argument('out', help='folder to write')
+    coco.add_argument('--train', type=int, default=400, help='training pictures')
+    coco.add_argument('--val', type=int, default=80, help='validation pictures')
+    coco.add_argument('--seed', type=int, default=0, help='seed of all randomness')
+    coco.add_argument('--size', type=int, default=160, help='side of a picture in pixels')
+    coco.add_argument('--overwrite', action='store_true', help='write over existing toy data')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        arguments = parse_args()
+        arguments.make(arguments)

@@ -1,0 +1,9 @@
+"""mmdet's own tools/train.py with this package's models, data and checks at hand.
+
+Options are mmdet's, unchanged: see ``python tools/train.py --help``.
+"""
+
+from polynl_mmdet.engine.mmdet_tools import run
+
+if __name__ == '__main__':
+    run('train.py')
