@@ -7,6 +7,7 @@ for each picture, which of its boxes (from 1) the setting counts. All others are
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from scipy.io import loadmat, savemat
 from ..errors import InputError
 
 SETTINGS = ('easy', 'medium', 'hard')
+_MAT_PARTS = (14, 15)  # A matrix, plain or compressed.
 _MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
 
 
@@ -107,7 +109,9 @@ def _not_official(path: Path, found: str) -> InputError:
 
 def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        content = loadmat(path, variable_names=list(keys), appendmat=False)
+        data = path.read_bytes()
+        _check_whole(data)
+        content = loadmat(io.BytesIO(data), variable_names=list(keys))
     except OSError as error:
         raise _not_official(path, error.strerror or str(error)) from None
     except Exception as error:
@@ -120,6 +124,22 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         if not isinstance(value, np.ndarray) or value.dtype.kind != 'O':
             raise _not_official(path, f'no list "{key}"')
     return content
+
+
+def _check_whole(data: bytes) -> None:
+    """Follow the parts of a MATLAB 5 file to its end: those not asked for must be there too.
+
+    After 128 bytes of header each part has its kind and its length in bytes, four bytes each.
+    """
+    order = {b'IM': '<', b'MI': '>'}.get(data[126:128])
+    if order is None:
+        raise ValueError('no MATLAB 5 header')
+    at = 128
+    while at < len(data):
+        kind, length = struct.unpack_from(f'{order}II', data, at)
+        at += 8 + length
+        if kind not in _MAT_PARTS or at > len(data):
+            raise ValueError(f'cut off or damaged at byte {min(at, len(data))}')
 
 
 def write_ground_truth(

@@ -10,6 +10,8 @@ import os
 import zipfile
 import zlib
 from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +66,10 @@ def read_predictions(
         where = f'{path}/{name}'
         if key in keys:
             raise InputError(where, f'a second file for {key}, after {keys[key]}')
-        body, count = _split_header(where, read())
+        try:
+            body, count = _split_header(where, read())
+        except OSError as error:
+            raise InputError(where, error.strerror or str(error), 'accepted: a file') from None
         keys[key] = where
         headless.append(body)
         counts.append(count)
@@ -90,24 +95,30 @@ def _files_of_folder(path: Path) -> Iterator[tuple]:
 
 def _files_of_zip(path: Path) -> Iterator[tuple]:
     """Yield names and functions that read; the sizes the zip states bound what is unpacked."""
+    with _one_line_zip_errors(path), zipfile.ZipFile(path) as archive:
+        total = 0
+
+        def read(entry: zipfile.ZipInfo) -> bytes:
+            nonlocal total
+            total += entry.file_size
+            if entry.file_size > _LARGEST_FILE or total > _LARGEST_TOTAL:
+                raise InputError(
+                    f'{path}/{entry.filename}',
+                    f'{entry.file_size} bytes unpacked, {total} with those before it',
+                    f'accepted: {_LARGEST_FILE} a file, {_LARGEST_TOTAL} in all',
+                )
+            with _one_line_zip_errors(path):
+                return archive.read(entry)
+
+        for entry in archive.infolist():
+            if not entry.is_dir():
+                yield entry.filename, partial(read, entry)
+
+
+@contextmanager
+def _one_line_zip_errors(path: Path) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            total = 0
-            for entry in entries:
-
-                def read(entry: zipfile.ZipInfo = entry) -> bytes:
-                    nonlocal total
-                    total += entry.file_size
-                    if entry.file_size > _LARGEST_FILE or total > _LARGEST_TOTAL:
-                        raise InputError(
-                            f'{path}/{entry.filename}',
-                            f'{entry.file_size} bytes unpacked, {total} with those before it',
-                            f'accepted: {_LARGEST_FILE} a file, {_LARGEST_TOTAL} in all',
-                        )
-                    return archive.read(entry)
-
-                yield entry.filename, read
+        yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(str(path), f'not a whole zip ({error})', 'accepted: a zip') from None
     except (RuntimeError, NotImplementedError) as error:

@@ -1,0 +1,177 @@
+"""WIDERFaceMetric against the pure function, in one process and in two."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from metric_worker import as_samples, evaluate, run
+from mmdet.structures import DetDataSample
+from mmengine.registry import METRICS
+from mmengine.structures import InstanceData
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.evaluation import (
+    WiderFaceGroundTruth,
+    WIDERFaceMetric,
+    read_ground_truth,
+    read_predictions,
+    score_wider_face,
+    write_ground_truth,
+)
+from polynl_mmdet.evaluation.wider_face_ground_truth import SETTINGS
+
+OFFICIAL = {
+    'wider_face/easy': 0.9448373912694071,
+    'wider_face/medium': 0.9244706568389409,
+    'wider_face/hard': 0.8153250447873874,
+}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Ground truth of 31 pictures in a folder, and predictions for them."""
+    rng = np.random.default_rng(0)
+    names = [f'{n // 10}--Event/p{n}' for n in range(31)]
+    counts = rng.integers(0, 6, len(names))
+    boxes = rng.integers(4, 40, (counts.sum(), 4)).astype(float)
+    counted = {setting: rng.random(len(boxes)) < 0.7 for setting in SETTINGS}
+    starts = np.cumsum([0, *counts])
+    truth = WiderFaceGroundTruth(names, starts, boxes, counted)
+    write_ground_truth(tmp_path / 'gt', truth)
+    predictions = {}
+    for number, name in enumerate(names):
+        rows = boxes[starts[number] : starts[number + 1]]
+        rows = np.r_[rows + rng.integers(0, 3, rows.shape), rng.integers(4, 40, (3, 4))]
+        predictions[name] = np.c_[rows, rng.random(len(rows))]
+    return tmp_path / 'gt', predictions
+
+
+def expected(gt_dir, predictions, **options):
+    """What the pure function gives, by the metric's keys."""
+    ap = score_wider_face(predictions, read_ground_truth(gt_dir), **options).ap
+    return {f'wider_face/{setting}': value for setting, value in ap.items()}
+
+
+def evaluate_in_two(tmp_path, predictions, options):
+    """The metric's result in each of two gloo processes."""
+    context = multiprocessing.get_context('spawn')
+    queue = context.Queue()
+    arguments = (2, tmp_path / 'store', predictions, options, queue)
+    processes = [context.Process(target=run, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    results = dict(queue.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    return [results[0], results[1]]
+
+
+def test_is_registered(made):
+    metric = METRICS.build(dict(type='WIDERFaceMetric', gt_dir=str(made[0])))
+    assert isinstance(metric, WIDERFaceMetric)
+
+
+def test_one_process(made):
+    gt_dir, predictions = made
+    assert evaluate(predictions, 0, 1, dict(gt_dir=gt_dir)) == expected(gt_dir, predictions)
+    result = evaluate(predictions, 0, 1, dict(gt_dir=gt_dir, iou_thr=0.8))
+    assert result == expected(gt_dir, predictions, iou_thr=0.8)
+
+
+def test_two_processes_and_an_uneven_number_of_pictures(made, tmp_path):
+    gt_dir, predictions = made
+    assert len(predictions) % 2 == 1
+    results = evaluate_in_two(tmp_path, predictions, dict(gt_dir=gt_dir))
+    assert results == [expected(gt_dir, predictions)] * 2
+
+
+def test_official_figures_in_one_process_and_in_two(data_root, tmp_path):
+    predictions, _ = read_predictions(data_root / 'wider_eval' / 'predictions.zip')
+    options = dict(gt_dir=data_root / 'wider_eval' / 'ground_truth')
+    alone = evaluate(predictions, 0, 1, options)
+    assert alone == pytest.approx(OFFICIAL, abs=1e-12)
+    assert evaluate_in_two(tmp_path, predictions, options) == [alone, alone]
+
+
+def test_pictures_shown_twice_count_once(made):
+    gt_dir, predictions = made
+    metric = WIDERFaceMetric(gt_dir)
+    samples = as_samples(predictions)
+    metric.process({}, samples)
+    metric.process({}, samples[:9])
+    assert metric.evaluate(len(samples) + 9) == expected(gt_dir, predictions)
+
+
+def test_takes_data_samples_as_objects(made):
+    gt_dir, predictions = made
+    samples = []
+    for sample in as_samples(predictions):
+        samples.append(DetDataSample(metainfo=dict(img_path=sample['img_path'])))
+        samples[-1].pred_instances = InstanceData(**sample['pred_instances'])
+    for given in (samples, [sample.to_dict() for sample in samples]):
+        metric = WIDERFaceMetric(gt_dir)
+        metric.process({}, given)
+        assert metric.evaluate(len(given)) == expected(gt_dir, predictions)
+
+
+def test_subset_counts_the_pictures_tested(made):
+    gt_dir, predictions = made
+    some = {name: rows for name, rows in predictions.items() if name.startswith('1--')}
+    result = evaluate(some, 0, 1, dict(gt_dir=gt_dir, subset=True))
+    assert result == expected(gt_dir, some, subset=True)
+    assert result['wider_face/hard'] > expected(gt_dir, some)['wider_face/hard']
+
+
+def test_pictures_outside_the_ground_truth_do_not_count(made):
+    gt_dir, predictions = made
+    more = {**predictions, '9--Other/p1': np.array([[1, 2, 3, 4, 5.0]])}
+    assert evaluate(more, 0, 1, dict(gt_dir=gt_dir)) == expected(gt_dir, predictions)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_written_predictions_give_the_same_figures(made, tmp_path, dtype):
+    gt_dir, predictions = made
+    moved = {name: rows + np.array([0.1, 0.2, 0.3, 0.4, 0]) for name, rows in predictions.items()}
+    metric = WIDERFaceMetric(gt_dir, outfile_prefix=str(tmp_path / 'out'))
+    metric.process({}, as_samples(moved, dtype))
+    result = metric.evaluate(len(moved))
+    written, unmatched = read_predictions(tmp_path / 'out')
+    assert unmatched == []
+    assert written.keys() == predictions.keys()
+    assert expected(gt_dir, written) == result
+
+
+def test_format_only_writes_and_scores_nothing(made, tmp_path):
+    _, predictions = made
+    options = dict(format_only=True, outfile_prefix=tmp_path / 'out')
+    assert evaluate(predictions, 0, 1, options) == {}
+    name, rows = next(iter(predictions.items()))
+    lines = (tmp_path / 'out' / f'{name}.txt').read_text().splitlines()
+    assert lines[:2] == [name.split('/')[1], str(len(rows))]
+    assert [float(word) for word in lines[2].split()] == rows[rows[:, 4].argmax()].tolist()
+
+
+@pytest.mark.parametrize(
+    ('options', 'says'),
+    [
+        (dict(), 'gt_dir'),
+        (dict(format_only=True), 'outfile_prefix'),
+        (dict(gt_dir='absent'), 'wider_face_val.mat'),
+        (dict(gt_dir='absent', iou_thr=0), 'iou_thr'),
+    ],
+)
+def test_refuses_bad_options(options, says):
+    with pytest.raises(InputError, match=says):
+        WIDERFaceMetric(**options)
+
+
+@pytest.mark.parametrize(
+    'row', [[1, 2, np.nan, 4, 1], [1, 2, -3, 4, 1], [1, 2, 3, 4, np.inf]], ids=str
+)
+def test_refuses_bad_detections_by_picture(made, row):
+    metric = WIDERFaceMetric(made[0])
+    with pytest.raises(InputError, match=r'0--Event/p1\.jpg: a detection'):
+        metric.process({}, as_samples({'0--Event/p1': np.array([row], dtype=float)}))
