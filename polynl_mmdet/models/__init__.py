@@ -5,9 +5,11 @@ from .dense_heads import RetinaFaceHead
 from .detectors import RetinaFace
 from .necks import MergeFPN, SSHContext, SSHContextModule
 from .task_modules import FaceAssigner, LandmarkCoder
+from .test_time_augs import FaceTTAModel
 
 __all__ = [
     'FaceAssigner',
+    'FaceTTAModel',
     'LandmarkCoder',
     'MergeFPN',
     'MobileNetV1',

@@ -65,9 +65,7 @@ model = dict(
         loss_landmark=dict(type='SmoothL1Loss', beta=1.0, loss_weight=0.1),
     ),
     train_cfg=dict(
-        assigner=dict(
-            type='FaceAssigner', pos_iou_thr=0.5, neg_iou_thr=0.3, ignore_iof_thr=0.5
-        ),
+        assigner=dict(type='FaceAssigner', pos_iou_thr=0.5, neg_iou_thr=0.3, ignore_iof_thr=0.5),
         neg_pos_ratio=3,
     ),
     test_cfg=dict(

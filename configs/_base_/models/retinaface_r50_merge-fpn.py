@@ -8,7 +8,8 @@ _base_ = './retinaface_r50_fpn.py'
 
 model = dict(
     data_preprocessor=dict(mean=[104.0, 117.0, 123.0], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
-    backbone=dict(out_indices=(1, 2, 3)),
+    # These pixels are not scaled as the ImageNet weights' were: every norm must learn.
+    backbone=dict(out_indices=(1, 2, 3), frozen_stages=-1, norm_eval=False),
     neck=[
         dict(type='MergeFPN', in_channels=[512, 1024, 2048], out_channels=256),
         dict(type='SSHContext', in_channels=256, out_channels=256, num_levels=3),

@@ -217,7 +217,8 @@ class RetinaFaceHead(AnchorHead):
 
         Args:
             cls_scores, bbox_preds, landmark_preds (list[Tensor]): As :meth:`forward` gives them.
-            batch_img_metas (list[dict]): With ``img_shape``, and ``scale_factor`` to rescale.
+            batch_img_metas (list[dict]): With ``img_shape``, and ``scale_factor`` (x, y)
+                where the picture was resized.
             cfg (ConfigDict, optional): Instead of ``test_cfg``.
             rescale (bool): Whether results are in pixels of the original picture. Defaults to
                 False.
@@ -265,7 +266,8 @@ class RetinaFaceHead(AnchorHead):
         self, result: InstanceData, meta: dict, cfg: ConfigDict, rescale: bool, with_nms: bool
     ) -> InstanceData:
         """Rescale one picture's detections to its original pixels, then the NMS."""
-        if rescale:
+        # A picture that was not resized may come without a factor.
+        if rescale and 'scale_factor' in meta:
             factor = [1 / scale for scale in meta['scale_factor']]
             result.bboxes = scale_boxes(result.bboxes, factor)
             result.keypoints = result.keypoints * result.keypoints.new_tensor(factor)

@@ -1,0 +1,14 @@
+_base_ = './retinaface_r50_fpn_8xb4-80e_widerface.py'
+
+# After the 3x3 convolution of every bottleneck of c3 to c5.
+model = dict(
+    backbone=dict(
+        plugins=[
+            dict(
+                cfg=dict(type='PolyNL'),
+                stages=(False, True, True, True),
+                position='after_conv2',
+            )
+        ]
+    )
+)

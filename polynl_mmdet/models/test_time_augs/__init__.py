@@ -1,0 +1,6 @@
+"""Test-time augmentation."""
+
+from .box_voting import box_voting
+from .face_tta import FaceTTAModel
+
+__all__ = ['FaceTTAModel', 'box_voting']

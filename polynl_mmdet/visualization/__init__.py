@@ -1,0 +1,5 @@
+"""Drawn results, registered in mmdet's VISUALIZERS."""
+
+from .face_visualizer import FaceVisualizer
+
+__all__ = ['FaceVisualizer']
