@@ -1,0 +1,115 @@
+"""Which form of Poly-NL is cheaper: a model of its time with measured coefficients.
+
+A form's time is the sum of four parts: products over the positions (N C^2), products of C x C
+matrices (C^3), element-wise passes over the input and over such matrices, and a fixed overhead for
+every operation. How many of each a form takes is known from its code; how fast they run is measured
+by ``benchmarks/calibrate.py``, which prints the table below. Only ratios matter for the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+
+from .precision import accumulator
+
+
+class Rates(NamedTuple):
+    """How fast one kind of device works in one dtype.
+
+    Attributes:
+        products (float): Floating-point operations a second in an N C^2 product.
+        moment (float): Time of the second moment, relative to such a product.
+        cross (float): Time of the backward pass's moment G^T X, likewise.
+        squares (float): Operations a second in products of C x C matrices.
+        passes (float): Bytes a second in element-wise work, read and written counted alike.
+        overhead (float): Seconds that an operation takes at least.
+    """
+
+    products: float
+    moment: float
+    cross: float
+    squares: float
+    passes: float
+    overhead: float
+
+
+class Work(NamedTuple):
+    """How much of everything a form takes: see :func:`seconds`."""
+
+    products: int
+    moments: int
+    crosses: int
+    squares: int
+    passes: int
+    square_passes: int
+    operations: int
+
+
+# Counted in literal.py and covariance.py.
+FORWARD = {
+    'literal': Work(3, 0, 0, 0, 13, 0, 10),
+    'covariance': Work(1, 1, 0, 1, 0, 8, 14),
+}
+BACKWARD = {
+    'literal': Work(8, 0, 0, 0, 26, 0, 28),
+    'covariance': Work(2, 0, 1, 3, 0, 24, 30),
+}
+
+# CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads, by benchmarks/calibrate.py.
+# CUDA: not measured; a data-centre GPU's data sheet, and every product at the same rate.
+RATES = {
+    ('cpu', torch.float32): Rates(1.8e11, 0.70, 0.95, 1.8e11, 2.0e10, 4e-6),
+    ('cpu', torch.float64): Rates(9.0e10, 0.75, 1.0, 9.0e10, 2.0e10, 4e-6),
+    ('cpu', torch.bfloat16): Rates(4.0e11, 1.6, 2.3, 1.8e11, 1.5e10, 4e-6),
+    ('cpu', torch.float16): Rates(1.4e11, 0.60, 0.9, 1.8e11, 1.0e10, 4e-6),
+    ('cuda', torch.float32): Rates(4e13, 1.0, 1.0, 4e13, 2e12, 5e-6),
+    ('cuda', torch.float64): Rates(2e13, 1.0, 1.0, 2e13, 2e12, 5e-6),
+    ('cuda', torch.bfloat16): Rates(4e14, 1.0, 1.0, 4e13, 2e12, 5e-6),
+    ('cuda', torch.float16): Rates(4e14, 1.0, 1.0, 4e13, 2e12, 5e-6),
+}
+
+
+def cheaper_method(
+    shape: Sequence[int], dtype: torch.dtype, device_type: str, needs_grad: bool
+) -> str:
+    """'literal' or 'covariance': what is expected to take less time.
+
+    Args:
+        shape (Sequence[int]): (B, C, *spatial).
+        dtype (torch.dtype): What the layer computes in.
+        device_type (str): As in ``torch.device.type``; devices without a table count as 'cuda'.
+        needs_grad (bool): Whether a backward pass will follow.
+
+    Returns:
+        str: The method.
+    """
+    literal = seconds('literal', shape, dtype, device_type, needs_grad)
+    covariance = seconds('covariance', shape, dtype, device_type, needs_grad)
+    return 'literal' if literal < covariance else 'covariance'
+
+
+def seconds(
+    method: str, shape: Sequence[int], dtype: torch.dtype, device_type: str, needs_grad: bool
+) -> float:
+    """The model's time of one forward (and backward) pass; arguments as in cheaper_method."""
+    table = 'cpu' if device_type == 'cpu' else 'cuda'
+    rates = RATES.get((table, dtype)) or RATES[table, torch.float32]
+    parts = [FORWARD[method]] + ([BACKWARD[method]] if needs_grad else [])
+    work = Work(*(sum(counts) for counts in zip(*parts)))
+    batch, channels = shape[0], shape[1]
+    count = prod(shape[2:])
+    product = 2 * batch * count * channels**2 / rates.products
+    square = 2 * batch * channels**3 / rates.squares
+    one_pass = batch * channels * count * dtype.itemsize / rates.passes
+    square_pass = batch * channels**2 * accumulator(dtype).itemsize / rates.passes
+    return (
+        (work.products + work.moments * rates.moment + work.crosses * rates.cross) * product
+        + work.squares * square
+        + work.passes * one_pass
+        + work.square_passes * square_pass
+        + work.operations * rates.overhead
+    )

@@ -1,0 +1,121 @@
+"""The N x C x C matrix products that Poly-NL is made of, each over a batch of (B, C, N) views.
+
+All take positions-last and channels-last views alike, without copies. On a CPU two things are
+exploited (figures: docs/benchmarks.md): a sum over very many positions runs faster as a few sums
+side by side, and a second moment is symmetric, so only its lower triangle of blocks is computed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .layout import Positions, cut, spans
+from .precision import accumulator
+
+# A product below this many floating-point operations a sample is over before slicing pays.
+_WORTH_SLICING = 2e7
+# Splits of the sum over positions, and the least positions a split keeps.
+_SPLITS = 4
+_POSITIONS_A_SPLIT = 256
+# Whether CUDA's product of 16-bit operands can give its float32 sums unrounded.
+_CUDA_WIDENS = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
+
+
+def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
+    """``matrix @ x`` for every sample.
+
+    Args:
+        matrix (Tensor): (B, C, C), out x in.
+        x (Tensor): (B, C, N), any layout.
+        channels_last (bool): Which of the two layouts the result takes.
+
+    Returns:
+        Tensor: (B, C, N).
+    """
+    if channels_last:
+        return torch.bmm(x.transpose(1, 2), matrix.transpose(1, 2)).transpose(1, 2)
+    return torch.bmm(matrix, x)
+
+
+def add_transform_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
+    """``target += matrix @ x`` in place; shapes as in :func:`transform`."""
+    if channels_last:
+        target.transpose(1, 2).baddbmm_(x.transpose(1, 2), matrix.transpose(1, 2))
+    else:
+        target.baddbmm_(matrix, x)
+    return target
+
+
+def cross_moment(g: Tensor, x: Tensor, layout: Positions) -> Tensor:
+    """``sum_n g_n x_n^T`` for every sample, summed in float32 or better.
+
+    Args:
+        g (Tensor): (B, C, *spatial).
+        x (Tensor): (B, C, *spatial), whose layout is ``layout``; may be ``g`` itself.
+        layout (Positions): Layout of ``x``.
+
+    Returns:
+        Tensor: (B, C, C), the channels of ``g`` first; float32 for 16-bit inputs, else their dtype.
+    """
+    symmetric = g is x
+    acc = accumulator(x.dtype)
+    if torch.compiler.is_compiling():
+        g, x = layout.view(g).to(acc), layout.view(x).to(acc)
+        return torch.bmm(g, x.transpose(1, 2))
+    if layout.merged and (acc == x.dtype or (x.is_cuda and _CUDA_WIDENS)):
+        x = layout.view(x)
+        g = x if symmetric else layout.view(g)
+        if acc == x.dtype:
+            return _moment(g, x)
+        return torch.bmm(g, x.transpose(1, 2), out_dtype=acc)
+    xs = layout.pieces(x)
+    gs = xs if symmetric else layout.pieces(g)
+    total = None
+    for span in spans(xs):
+        piece = cut(xs, span)
+        part = _moment(piece if symmetric else cut(gs, span), piece)
+        total = part if total is None else total.add_(part)
+    return total
+
+
+def _moment(g: Tensor, x: Tensor) -> Tensor:
+    """cross_moment of (B, C, N) views whose dtype is wide enough to sum in."""
+    batch, channels, count = x.shape
+    sliced = x.device.type == 'cpu' and 2.0 * count * channels**2 >= _WORTH_SLICING
+    if not sliced:
+        return torch.bmm(g, x.transpose(1, 2))
+    splits = max(1, min(_SPLITS, count // max(_POSITIONS_A_SPLIT, channels)))
+    out = x.new_empty(batch, channels, channels)
+    for sample in range(batch):
+        if g is x:
+            _symmetric(x[sample], splits, out[sample])
+        else:
+            out[sample] = _split_sum(g[sample], x[sample], splits)
+    return out
+
+
+def _symmetric(x: Tensor, splits: int, out: Tensor) -> None:
+    """(C, N) -> x x^T, by rows of blocks up to the diagonal; the rest is mirrored."""
+    channels = x.shape[0]
+    blocks = 4 if channels >= 128 else 2 if channels >= 64 else 1
+    height = -(-channels // blocks)
+    for top in range(0, channels, height):
+        end = min(top + height, channels)
+        part = _split_sum(x[top:end], x[:end], splits)
+        out[top:end, :end] = part
+        out[:top, top:end] = part[:, :top].t()
+
+
+def _split_sum(a: Tensor, b: Tensor, splits: int) -> Tensor:
+    """(R, N), (C, N) -> a b^T, as ``splits`` sums over positions side by side."""
+    if splits == 1:
+        return torch.mm(a, b.t())
+    length = a.shape[1] // splits
+    whole = length * splits
+    left = a[:, :whole].unflatten(1, (splits, length)).transpose(0, 1)
+    right = b[:, :whole].unflatten(1, (splits, length)).permute(1, 2, 0)
+    out = torch.bmm(left, right).sum(0)
+    if whole < a.shape[1]:
+        out.addmm_(a[:, whole:], b[:, whole:].t())
+    return out

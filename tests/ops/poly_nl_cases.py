@@ -1,0 +1,65 @@
+"""Inputs that several of the operator's tests share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+METHODS = ('literal', 'covariance', 'auto')
+LAYOUTS = (
+    'contiguous',
+    'channels_last',
+    'transposed',
+    'cropped',
+    'strided',
+    'channel_slice',
+    'expanded_batch',
+)
+
+
+def make_params(
+    channels: int, biases: tuple[bool, bool, bool] = (False,) * 3, dtype=torch.float64, seed=0
+) -> list[Tensor | None]:
+    """w1, w2, w3, alpha, beta, b1, b2, b3 of usual sizes, requiring gradients."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+
+    params = [draw(channels, channels) / channels**0.5 for _ in range(3)]
+    params += [draw(1), draw(())]
+    params += [draw(channels) if wanted else None for wanted in biases]
+    return [None if p is None else p.requires_grad_() for p in params]
+
+
+def make_input(shape: tuple[int, ...], layout: str = 'contiguous', dtype=torch.float64, seed=1):
+    """A (B, C, H, W) tensor of the given layout in memory, requiring gradients."""
+    rng = torch.Generator().manual_seed(seed)
+    b, c, h, w = shape
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+
+    x = {
+        'contiguous': lambda: draw(b, c, h, w),
+        'channels_last': lambda: draw(b, h, w, c).permute(0, 3, 1, 2),
+        'transposed': lambda: draw(b, c, w, h).transpose(2, 3),
+        'cropped': lambda: draw(b, c, h + 2, w + 3)[:, :, 1:-1, 2:-1],
+        'strided': lambda: draw(b, c, h, 2 * w)[..., ::2],
+        'channel_slice': lambda: draw(b, c + 2, h, w)[:, 1:-1],
+        'expanded_batch': lambda: draw(1, c, h, w).expand(b, -1, -1, -1),
+    }[layout]()
+    return x.requires_grad_()
+
+
+def with_grads(function, x: Tensor, params: list[Tensor | None], grad: Tensor) -> list[Tensor]:
+    """[output, gradient of x, gradients of the parameters that are given]."""
+    out = function(x, *params)
+    inputs = [x, *(p for p in params if p is not None)]
+    return [out.detach(), *torch.autograd.grad(out, inputs, grad.to(out.dtype))]
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """|a - b| / |b| in the Euclidean norm; plain |a - b| where b is all zeros."""
+    scale = b.norm().item()
+    return (a.to(b.dtype) - b).norm().item() / (scale or 1.0)

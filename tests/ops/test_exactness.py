@@ -1,0 +1,142 @@
+"""Every method and layout against the formula as it reads, in float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poly_nl_cases import LAYOUTS, METHODS, make_input, make_params, relative_error, with_grads
+
+from polynl_mmdet.ops import poly_nl, poly_nl_reference
+
+TOLERANCE = 1e-12
+NAMES = ('z', 'x', 'w1', 'w2', 'w3', 'alpha', 'beta', 'b1', 'b2', 'b3')
+
+
+def assert_agrees(x, params, method, grad=None):
+    grad = torch.randn(x.shape, dtype=x.dtype) if grad is None else grad
+    found = with_grads(lambda *a: poly_nl(*a, method=method), x, params, grad)
+    expected = with_grads(poly_nl_reference, x, params, grad)
+    names = [n for n, p in zip(NAMES, (x, x, *params)) if p is not None]
+    for name, a, b in zip(names, found, expected):
+        # A scalar's gradient is a sum of many terms that may cancel: measure against their size.
+        scale = max(b.norm().item(), 1.0) if b.numel() == 1 else b.norm().item() or 1.0
+        assert (a - b).norm().item() / scale <= TOLERANCE, name
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 40),
+    height=st.integers(1, 12),
+    width=st.integers(1, 40),
+    layout=st.sampled_from(LAYOUTS),
+    biases=st.tuples(*[st.booleans()] * 3),
+    method=st.sampled_from(METHODS),
+    seed=st.integers(0, 99),
+)
+def test_small_shapes(batch, channels, height, width, layout, biases, method, seed):
+    x = make_input((batch, channels, height, width), layout, seed=seed)
+    assert_agrees(x, make_params(channels, biases, seed=seed), method)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('channels', [70, 130, 256])
+def test_sliced_products(channels, layout):
+    # Large enough for blocks and splits, with remainders in both.
+    x = make_input((2, channels, 43, 61), layout)
+    assert_agrees(x, make_params(channels, (True,) * 3), 'covariance')
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('shape', [(2, 5, 7), (2, 3, 2, 3, 4), (1, 4, 2, 1, 3, 2)])
+def test_other_numbers_of_spatial_axes(shape, method):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    assert_agrees(x, make_params(shape[1], (True,) * 3), method)
+    assert_agrees(
+        x.detach().movedim(1, -1).contiguous().movedim(-1, 1).requires_grad_(),
+        make_params(shape[1]),
+        method,
+    )
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(('of_x', 'of_grad'), list(itertools.product(LAYOUTS[:4], LAYOUTS)))
+def test_gradient_in_another_layout(of_x, of_grad, method):
+    x = make_input((2, 6, 5, 7), of_x)
+    grad = make_input((2, 6, 5, 7), of_grad, seed=5).detach()
+    assert_agrees(x, make_params(6, (True, False, True)), method, grad)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_gradient_of_a_plain_sum(method):
+    x = make_input((2, 6, 5, 7))
+    ones = torch.ones((), dtype=x.dtype).expand(x.shape)
+    assert_agrees(x, make_params(6), method, ones)
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
+def test_result_and_gradient_lie_in_memory_as_the_input(layout, method):
+    x = make_input((2, 6, 5, 7), layout)
+    z = poly_nl(x, *make_params(6), method=method)
+    (grad,) = torch.autograd.grad(z.square().sum(), x)
+    assert z.stride() == x.stride()
+    assert grad.stride() == x.stride()
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 4, 0, 3), (2, 0, 3, 3)])
+def test_empty_input_gives_empty_result_and_zero_gradients(shape, method):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    params = make_params(shape[1] or 1)
+    if shape[1] == 0:
+        params[:3] = [torch.zeros(0, 0, dtype=torch.float64, requires_grad=True)] * 3
+    z = poly_nl(x, *params, method=method)
+    assert z.shape == x.shape
+    z.sum().backward()
+    assert all((p.grad == 0).all() for p in params if p is not None)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_only_the_gradients_asked_for(method):
+    x = make_input((2, 4, 5, 6))
+    for index in range(9):
+        inputs = [x.detach(), *(p.detach() for p in make_params(4, (True,) * 3))]
+        inputs[index].requires_grad_()
+        out = poly_nl(*inputs, method=method)
+        expected = poly_nl_reference(*inputs)
+        found = torch.autograd.grad(out.square().sum(), inputs[index])[0]
+        (grad,) = torch.autograd.grad(expected.square().sum(), inputs[index])
+        assert relative_error(found, grad) <= TOLERANCE
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_beta_zero_is_the_identity_scaled(method):
+    x = make_input((2, 4, 5, 6)).detach()
+    params = make_params(4)
+    params[3], params[4] = torch.tensor([3.0]).double(), torch.zeros(1).double()
+    assert torch.equal(poly_nl(x, *params, method=method), 3 * x)
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('biases', [(False,) * 3, (True,) * 3])
+def test_gradcheck_and_gradgradcheck(method, biases):
+    x = make_input((2, 3, 2, 4))
+    inputs = (x, *make_params(3, biases))
+    function = lambda *a: poly_nl(*a, method=method)  # noqa: E731
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_second_gradients_of_shared_weights(method):
+    x = make_input((1, 3, 2, 4))
+    _, _, _, alpha, beta, *_ = make_params(3)
+    (w,) = make_params(3, seed=3)[:1]
+    assert torch.autograd.gradgradcheck(
+        lambda x, w: poly_nl(x, w, w, w, alpha, beta, method=method), (x, w)
+    )

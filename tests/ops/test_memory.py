@@ -1,0 +1,44 @@
+"""What the operator keeps for the backward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from poly_nl_cases import LAYOUTS, make_input, make_params
+
+from polynl_mmdet.ops import poly_nl
+
+
+def kept_bytes(x, params, method):
+    """Bytes of distinct memory that the graph keeps, parameters aside."""
+    aside = {p.untyped_storage().data_ptr() for p in params if p is not None}
+    kept = {}
+
+    def pack(t):
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in aside:
+            kept[storage.data_ptr()] = min(storage.nbytes(), t.numel() * t.element_size())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        z = poly_nl(x, *params, method=method)
+    assert z.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize('layout', [n for n in LAYOUTS if n != 'expanded_batch'])
+@pytest.mark.parametrize('method', ['literal', 'covariance', 'auto'])
+@pytest.mark.parametrize(
+    ('channels', 'side', 'limit'), [(16, 16, 1.1), (16, 5, 2.0), (64, 7, 2.0), (32, 24, 1.1)]
+)
+def test_input_is_kept_once(channels, side, limit, method, layout):
+    x = make_input((2, channels, side, side), layout, dtype=torch.float32)
+    params = make_params(channels, (True,) * 3, dtype=torch.float32)
+    size = x.numel() * x.element_size()
+    assert size <= kept_bytes(x, params, method) <= limit * size
+
+
+def test_nothing_is_kept_without_gradients():
+    x = make_input((1, 8, 8, 8)).detach()
+    params = [None if p is None else p.detach() for p in make_params(8)]
+    assert poly_nl(x, *params).grad_fn is None
