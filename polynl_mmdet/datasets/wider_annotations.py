@@ -14,6 +14,7 @@ The validation files of the last two have the four numbers of the box alone.
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,7 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
         raise InputError('ann_format', repr(fmt), f"accepted: 'auto', {str(FORMATS)[1:-1]}")
     try:
         data = path.read_bytes()
+        data = data[3:] if data.startswith(codecs.BOM_UTF8) else data
     except OSError as error:
         raise InputError(
             str(path), error.strerror or str(error), 'accepted: an annotation file of WIDER FACE'
