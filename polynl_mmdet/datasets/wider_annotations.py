@@ -144,7 +144,9 @@ def _decode(path: Path, line: int, name: bytes) -> str:
     try:
         return name.decode('utf-8')
     except UnicodeDecodeError:
-        raise InputError(f'{path}:{line + 1}', f'a name that is not UTF-8: {quote(name)}') from None
+        raise InputError(
+            f'{path}:{line + 1}', f'a name that is not UTF-8: {quote(name)}', 'accepted: UTF-8'
+        ) from None
 
 
 def _scan_label(path: Path, lines: list[bytes], fmt: str) -> tuple:

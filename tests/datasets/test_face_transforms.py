@@ -1,0 +1,264 @@
+"""Each transform moves boxes and landmarks as it moves pixels.
+
+The proof: a picture is black but for one bright block at each landmark; after a transform the
+brightest spot near each landmark must lie where ``gt_keypoints`` says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+
+from polynl_mmdet.datasets.transforms import RandomSquareCrop
+from polynl_mmdet.errors import InputError
+
+HEIGHT, WIDTH = 120, 200
+# Two faces, each with five landmarks far enough apart to tell them in the picture.
+MARKS = np.array(
+    [
+        [[30, 30], [60, 34], [45, 50], [32, 70], [58, 72]],
+        [[130, 20], [160, 24], [145, 40], [132, 60], [158, 62]],
+    ],
+    dtype=np.float32,
+)
+BOXES = np.array([[20, 15, 70, 85], [120, 5, 170, 75]], dtype=np.float32)
+RADIUS = 3
+
+
+def mark_picture():
+    """Landmark k of face f is a grey block of its own brightness."""
+    picture = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for number, (x, y) in enumerate(MARKS.reshape(-1, 2).astype(int)):
+        block = picture[y - RADIUS : y + RADIUS, x - RADIUS : x + RADIUS]
+        block[:] = 30 + 22 * number
+    return picture
+
+
+def make_results(ignored=(False, False)):
+    """A pipeline's results with two faces."""
+    return dict(
+        img=mark_picture(),
+        img_shape=(HEIGHT, WIDTH),
+        gt_bboxes=HorizontalBoxes(torch.from_numpy(BOXES.copy())),
+        gt_bboxes_labels=np.array([0, 0]),
+        gt_ignore_flags=np.array(ignored),
+        gt_keypoints=MARKS.copy(),
+        gt_keypoints_visible=np.array([[1, 1, 1, 0, 1], [1, 1, 1, 1, 1]], dtype=np.float32),
+    )
+
+
+def brightness_at(results):
+    """The grey value under every landmark, face by face."""
+    x, y = np.floor(results['gt_keypoints']).astype(int).reshape(-1, 2).T
+    return results['img'][y, x, 0].reshape(-1, 5).astype(int)
+
+
+EXPECTED = 30 + 22 * np.arange(10).reshape(2, 5)
+SWAP = [1, 0, 2, 4, 3]
+
+
+def apply(results, **config):
+    """Build a transform and apply it."""
+    return TRANSFORMS.build(config)(results)
+
+
+@pytest.mark.parametrize(
+    ('options', 'size'),
+    [
+        (dict(scale=(400, 240)), (240, 400)),
+        (dict(scale=(300, 300), keep_ratio=True), (180, 300)),
+        (dict(scale=(301, 97), keep_ratio=False), (97, 301)),
+        (dict(scale_factor=1.7), (204, 340)),
+    ],
+)
+def test_resize(options, size):
+    results = apply(make_results(), type='FaceResize', **options)
+    assert results['img'].shape[:2] == results['img_shape'] == size
+    scale = np.array([size[1] / WIDTH, size[0] / HEIGHT])
+    np.testing.assert_allclose(results['gt_keypoints'], MARKS * scale, rtol=1e-5)
+    np.testing.assert_allclose(results['gt_bboxes'].numpy(), BOXES * np.tile(scale, 2), rtol=1e-5)
+    np.testing.assert_allclose(brightness_at(results), EXPECTED, atol=6)
+    assert results['gt_keypoints'].dtype == np.float32
+
+
+def test_resize_leaves_landmarks_outside_the_picture_outside():
+    results = make_results()
+    results['gt_keypoints'][0, 0] = [-4, 130]
+    results = apply(results, type='FaceResize', scale_factor=2.0)
+    assert results['gt_keypoints'][0, 0].tolist() == [-8, 260]
+
+
+@pytest.mark.parametrize('wrapper', ['RandomResize', 'RandomChoiceResize'])
+def test_mmcv_wrappers_resize_faces(wrapper):
+    options = (
+        dict(scale=[(300, 180), (300, 180)])
+        if wrapper == 'RandomResize'
+        else dict(scales=[(300, 180)])
+    )
+    results = apply(
+        make_results(), type=wrapper, resize_type='FaceResize', keep_ratio=True, **options
+    )
+    np.testing.assert_allclose(results['gt_keypoints'], MARKS * 1.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_flip(direction):
+    results = apply(make_results(), type='FaceRandomFlip', prob=1.0, direction=direction)
+    marks, boxes = MARKS.copy(), BOXES.copy()
+    if direction != 'vertical':
+        marks[..., 0] = WIDTH - marks[..., 0]
+        boxes[:, [0, 2]] = WIDTH - boxes[:, [2, 0]]
+    if direction != 'horizontal':
+        marks[..., 1] = HEIGHT - marks[..., 1]
+        boxes[:, [1, 3]] = HEIGHT - boxes[:, [3, 1]]
+    mirrored = direction != 'diagonal'
+    order = SWAP if mirrored else [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(results['gt_keypoints'], marks[:, order])
+    np.testing.assert_array_equal(results['gt_bboxes'].numpy(), boxes)
+    np.testing.assert_array_equal(brightness_at(results), EXPECTED[:, order])
+    visible = results['gt_keypoints_visible']
+    assert visible[0].tolist() == ([1, 1, 1, 1, 0] if mirrored else [1, 1, 1, 0, 1])
+
+
+def test_left_eye_stays_left_of_right_eye():
+    results = apply(make_results(), type='FaceRandomFlip', prob=1.0)
+    left_eye, right_eye, _, left_mouth, right_mouth = results['gt_keypoints'].transpose(1, 0, 2)
+    assert (left_eye[:, 0] < right_eye[:, 0]).all()
+    assert (left_mouth[:, 0] < right_mouth[:, 0]).all()
+
+
+def test_flip_that_is_not_drawn_changes_nothing():
+    results = apply(make_results(), type='FaceRandomFlip', prob=0.0)
+    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
+
+
+@pytest.mark.parametrize('options', [dict(size=(256, 256)), dict(size_divisor=32)])
+def test_mmdet_pad_moves_nothing(options):
+    results = apply(make_results(), type='Pad', pad_val=dict(img=(104, 117, 123)), **options)
+    assert results['img'].shape[:2] in ((256, 256), (128, 224))
+    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
+    np.testing.assert_array_equal(results['gt_bboxes'].numpy(), BOXES)
+    np.testing.assert_array_equal(brightness_at(results), EXPECTED)
+
+
+def test_mmdet_photometric_distortion_moves_nothing():
+    np.random.seed(0)
+    for _ in range(10):
+        results = apply(make_results(), type='PhotoMetricDistortion')
+        np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
+        np.testing.assert_array_equal(results['gt_bboxes'].numpy(), BOXES)
+        assert results['img'].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_mmdets_own_resize_and_flip_would_not_do():
+    # What the subclasses are for; if mmdet learns it, they can go.
+    results = apply(make_results(), type='Resize', scale_factor=2.0)
+    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
+    results = apply(make_results(), type='RandomFlip', prob=1.0)
+    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_square_crop(seed):
+    np.random.seed(seed)
+    crop = TRANSFORMS.build(dict(type='RandomSquareCrop'))
+    sides, counts = [], set()
+    for _ in range(200):
+        results = crop(make_results())
+        side = results['img'].shape[0]
+        assert results['img'].shape == (side, side, 3)
+        assert results['img_shape'] == (side, side)
+        # Where the crop was is told by what it did to the first face kept.
+        shift = results['homography_matrix'][:2, 2]
+        moved = BOXES + np.tile(shift, 2)
+        centres = (moved[:, :2] + moved[:, 2:]) / 2
+        kept = ((centres >= 0) & (centres < side)).all(axis=1)
+        assert kept.any()
+        np.testing.assert_array_equal(results['gt_bboxes'].numpy(), moved[kept].clip(0, side))
+        np.testing.assert_array_equal(results['gt_keypoints'], (MARKS + shift)[kept])
+        assert results['gt_keypoints'].dtype == np.float32
+        for key in ('gt_bboxes_labels', 'gt_ignore_flags', 'gt_keypoints_visible'):
+            np.testing.assert_array_equal(results[key], make_results()[key][kept])
+        left, top = (-shift).astype(int)
+        np.testing.assert_array_equal(
+            results['img'], mark_picture()[top : top + side, left : left + side]
+        )
+        sides.append(side)
+        counts.add(int(kept.sum()))
+    assert 0.3 * HEIGHT - 1 <= min(sides) < 0.4 * HEIGHT
+    assert 0.9 * HEIGHT < max(sides) <= HEIGHT
+    assert counts == {1, 2} or counts == {1}
+
+
+def test_square_crop_of_pixels_and_landmarks_agree():
+    np.random.seed(1)
+    for _ in range(50):
+        results = apply(make_results(), type='RandomSquareCrop', scale_range=(0.95, 1.0))
+        side = results['img'].shape[0]
+        inside = ((results['gt_keypoints'] >= 0) & (results['gt_keypoints'] < side)).all(axis=2)
+        results['gt_keypoints'] = results['gt_keypoints'].clip(0, side - 1)
+        values = brightness_at(results)[inside]
+        assert set(values.tolist()) <= set(EXPECTED.ravel().tolist())
+
+
+def test_square_crop_finds_a_face_that_chance_does_not():
+    np.random.seed(0)
+    for _ in range(50):
+        results = make_results()
+        results['gt_bboxes'] = HorizontalBoxes(torch.tensor([[0.0, 0, 3, 3], [196, 116, 200, 120]]))
+        results = apply(results, type='RandomSquareCrop', scale_range=(0.05, 0.1), max_tries=1)
+        assert len(results['gt_bboxes']) == 1
+
+
+def test_square_crop_looks_for_faces_that_are_not_ignored():
+    np.random.seed(0)
+    for _ in range(50):
+        results = apply(
+            make_results((True, False)), type='RandomSquareCrop', scale_range=(0.3, 0.5)
+        )
+        assert (~results['gt_ignore_flags']).any()
+
+
+@pytest.mark.parametrize('empty', [True, False])
+def test_square_crop_without_faces_to_learn_from(empty):
+    results = make_results((True, True))
+    if empty:
+        for key in list(results):
+            if key.startswith('gt_'):
+                results[key] = results[key][:0]
+    results = apply(results, type='RandomSquareCrop')
+    assert results['img'].shape[0] == results['img'].shape[1]
+    assert len(results['gt_bboxes']) == len(results['gt_keypoints'])
+
+
+def test_square_crop_without_annotations_and_of_one_pixel():
+    results = apply(dict(img=np.zeros((1, 5, 3), np.uint8)), type='RandomSquareCrop')
+    assert results['img'].shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    'options', [dict(scale_range=(0, 1)), dict(scale_range=(0.8, 0.3)), dict(max_tries=0)]
+)
+def test_square_crop_refuses_bad_options(options):
+    with pytest.raises(InputError, match='RandomSquareCrop'):
+        RandomSquareCrop(**options)
+
+
+def test_a_chain_agrees_with_its_homography():
+    np.random.seed(3)
+    for _ in range(30):
+        results = make_results()
+        for config in (
+            dict(type='RandomSquareCrop', scale_range=(0.6, 1.0)),
+            dict(type='FaceResize', scale=(320, 320)),
+            dict(type='FaceRandomFlip', prob=0.5),
+        ):
+            results = apply(results, **config)
+        points = np.c_[MARKS.reshape(-1, 2), np.ones(10)] @ results['homography_matrix'].T
+        points = (points[:, :2] / points[:, 2:]).reshape(2, 5, 2)
+        points = points[:, SWAP] if results['flip'] else points
+        for face in results['gt_keypoints']:
+            assert min(np.abs(face - other).max() for other in points) < 1e-3

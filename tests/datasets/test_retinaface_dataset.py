@@ -1,0 +1,198 @@
+"""RetinaFaceDataset: what mmdet gets of each picture."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS
+from mmengine.logging import MMLogger
+
+from polynl_mmdet.errors import InputError
+
+MARKS = '11 12 0.0 21 13 0.0 15.5 17 1.0 12 22 0.0 -1.0 -1.0 -1.0'
+NO_MARKS = ' '.join(['-1.0'] * 15)
+LABEL = f"""# 0--A/p1.jpg
+10 10 20 30 {MARKS} 0.9
+40 40 5 6 {NO_MARKS} 0.9
+1 1 0 9 {NO_MARKS} 0.9
+# 0--A/empty.jpg
+# 1--B/small.jpg
+1 2 3 4 {NO_MARKS} 0.5
+"""
+OFFICIAL = """0--A/p1.jpg
+2
+10 10 20 30 0 0 0 0 0 0
+40 40 9 9 0 0 0 1 0 0
+0--A/empty.jpg
+0
+0 0 0 0 0 0 0 0 0 0
+"""
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build the dataset over a label text, with 64 x 48 pictures."""
+
+    def make(text, **options):
+        (tmp_path / 'label.txt').write_text(text)
+        for name in ('0--A/p1', '0--A/empty', '1--B/small'):
+            picture = tmp_path / 'images' / f'{name}.jpg'
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(picture), np.full((48, 64, 3), 128, np.uint8))
+        settings = dict(
+            type='RetinaFaceDataset',
+            data_root=str(tmp_path),
+            ann_file='label.txt',
+            data_prefix=dict(img='images'),
+            pipeline=[],
+        )
+        return DATASETS.build({**settings, **options})
+
+    return make
+
+
+def test_instances(build, tmp_path):
+    dataset = build(LABEL)
+    assert len(dataset) == 3
+    assert dataset.metainfo['classes'] == ('face',)
+    info = dataset.get_data_info(0)
+    assert info['img_path'] == f'{tmp_path}/images/0--A/p1.jpg'
+    assert (info['img_id'], info['sample_idx'], info['ann_line']) == (0, 0, 1)
+    first, second = info['instances']
+    assert (first['bbox'], first['bbox_label'], first['ignore_flag']) == ([10, 10, 30, 40], 0, 0)
+    assert first['keypoints'].dtype == np.float32
+    assert first['keypoints'].tolist() == [[11, 12], [21, 13], [15.5, 17], [12, 22], [-1, -1]]
+    assert first['keypoints_visible'].tolist() == [1, 1, 1, 1, 0]
+    assert second['keypoints_visible'].tolist() == [0] * 5
+    assert dataset.get_data_info(1)['instances'] == []
+    assert dataset.get_data_info(-1)['img_path'].endswith('1--B/small.jpg')
+    assert dataset.get_cat_ids(0) == [0, 0]
+
+
+@pytest.mark.parametrize('serialize', [True, False])
+def test_with_and_without_serialized_data(build, serialize):
+    dataset = build(LABEL, serialize_data=serialize)
+    for _ in range(2):
+        assert [len(dataset.get_data_info(n)['instances']) for n in range(3)] == [2, 0, 1]
+
+
+def test_boxes_left_out_are_counted_once(build, caplog):
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(caplog.handler)
+    dataset = build(LABEL)
+    dataset.full_init()
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
+    told = [record.message for record in caplog.records if 'left out' in record.message]
+    assert len(told) == 1
+    assert '1 of 4 boxes have no width or no height' in told[0]
+
+
+def test_invalid_and_small_faces_are_ignored(build):
+    flags = [i['ignore_flag'] for i in build(OFFICIAL).get_data_info(0)['instances']]
+    assert flags == [0, 1]
+    flags = [i['ignore_flag'] for i in build(LABEL, min_size=6).get_data_info(0)['instances']]
+    assert flags == [0, 1]
+    flags = [i['ignore_flag'] for i in build(LABEL, min_size=5).get_data_info(0)['instances']]
+    assert flags == [0, 0]
+
+
+def test_pictures_without_faces_stay_unless_filtered(build):
+    keep = dict(filter_empty_gt=True)
+    assert len(build(LABEL)) == 3
+    assert len(build(LABEL, filter_cfg=keep)) == 2
+    assert len(build(LABEL, filter_cfg=keep, min_size=6)) == 1
+    assert len(build(LABEL, filter_cfg=keep, test_mode=True)) == 3
+
+
+def test_sizes_of_labelv2(build):
+    dataset = build('# 0--A/p1.jpg 64 48\n1 2 9 9\n')
+    info = dataset.get_data_info(0)
+    assert (info['width'], info['height']) == (64, 48)
+    assert info['instances'][0]['bbox'] == [1, 2, 9, 9]
+
+
+def test_subsets_and_workers(build):
+    dataset = build(LABEL, indices=[2, 0])
+    assert [info['img_id'] for info in map(dataset.get_data_info, range(2))] == [2, 0]
+    again = pickle.loads(pickle.dumps(build(LABEL)))
+    assert len(again.get_data_info(0)['instances']) == 2
+
+
+@pytest.mark.parametrize('test_mode', [True, False])
+def test_a_missing_picture_is_told_with_file_and_line(build, tmp_path, test_mode):
+    dataset = build(LABEL, pipeline=[dict(type='LoadImageFromFile')], test_mode=test_mode)
+    (tmp_path / 'images' / '1--B' / 'small.jpg').unlink()
+    assert dataset[0]['img'].shape == (48, 64, 3)
+    with pytest.raises(InputError, match=r'label\.txt:6: picture .*1--B/small\.jpg is missing'):
+        dataset[2]
+
+
+def test_other_missing_files_are_not_taken_for_the_picture(build):
+    def pipeline(results):
+        raise FileNotFoundError('something else')
+
+    dataset = build(LABEL)
+    dataset.pipeline = pipeline
+    with pytest.raises(FileNotFoundError, match='something else'):
+        dataset[0]
+
+
+def test_malformed_file(build):
+    with pytest.raises(InputError, match=r'label\.txt:3: '):
+        build(LABEL.replace('40 40 5', '40 40'))
+
+
+def test_full_train_pipeline_packs_landmarks(build):
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadFaceAnnotations', with_bbox=True),
+        dict(type='PackFaceInputs'),
+    ]
+    sample = build(LABEL, pipeline=pipeline, min_size=6)[0]
+    faces, ignored = sample['data_samples'].gt_instances, sample['data_samples'].ignored_instances
+    assert sample['inputs'].shape == (3, 48, 64)
+    assert faces.bboxes.tensor.tolist() == [[10, 10, 30, 40]]
+    assert faces.labels.tolist() == [0]
+    assert faces.keypoints.tolist() == [[[11, 12], [21, 13], [15.5, 17], [12, 22], [-1, -1]]]
+    assert faces.keypoints_visible.tolist() == [[1, 1, 1, 1, 0]]
+    assert ignored.bboxes.tensor.tolist() == [[40, 40, 45, 46]]
+    assert ignored.keypoints.shape == (1, 5, 2)
+    assert str(faces.keypoints.dtype) == str(faces.keypoints_visible.dtype) == 'torch.float32'
+
+    empty = build(LABEL, pipeline=pipeline)[1]['data_samples'].gt_instances
+    assert empty.bboxes.tensor.shape == (0, 4)
+    assert empty.keypoints.shape == (0, 5, 2)
+    assert empty.keypoints_visible.shape == (0, 5)
+
+
+def test_real_pictures(data_root):
+    dataset = DATASETS.build(
+        dict(
+            type='RetinaFaceDataset',
+            data_root=str(data_root / 'wider_mini'),
+            ann_file='wider_face_split/wider_face_val_bbx_gt.txt',
+            data_prefix=dict(img='WIDER_val/images'),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadFaceAnnotations', with_bbox=True),
+                dict(type='PackFaceInputs'),
+            ],
+            test_mode=True,
+        )
+    )
+    assert len(dataset) == 12
+    for sample in dataset:
+        image, packed = sample['inputs'], sample['data_samples']
+        assert image.shape[1:] == packed.ori_shape
+        boxes = packed.gt_instances.bboxes.tensor
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2] <= image.shape[2]).all()
+        assert (boxes[:, 3] <= image.shape[1]).all()
+        assert packed.img_path.split('/')[-2] == '22--Picnic'
