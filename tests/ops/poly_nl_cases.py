@@ -63,3 +63,20 @@ def relative_error(a: Tensor, b: Tensor) -> float:
     """|a - b| / |b| in the Euclidean norm; plain |a - b| where b is all zeros."""
     scale = b.norm().item()
     return (a.to(b.dtype) - b).norm().item() / (scale or 1.0)
+
+
+def relative_errors(
+    found: list[Tensor], exact: list[Tensor], x: Tensor, grad: Tensor
+) -> dict[str, float]:
+    """By name, the errors of what ``with_grads`` gave, for all or no biases.
+
+    The gradients of alpha and beta are sums over everything that may cancel to nothing: their
+    errors are relative to the product of the norms of what is summed.
+    """
+    names = ('z', 'x', 'w1', 'w2', 'w3', 'alpha', 'beta', 'b1', 'b2', 'b3')
+    errors = {n: relative_error(a, b) for n, a, b in zip(names, found, exact)}
+    for index, other in ((5, x), (6, exact[0])):
+        scale = grad.double().norm() * other.detach().double().norm()
+        difference = found[index].double() - exact[index].double()
+        errors[names[index]] = (difference.norm() / scale).item()
+    return errors
