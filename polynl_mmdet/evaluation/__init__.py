@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 if present('mmengine'):
+    from .face_landmark_metric import FaceLandmarkMetric
     from .wider_face_metric import WIDERFaceMetric
 
-    __all__ += ['WIDERFaceMetric']
+    __all__ += ['FaceLandmarkMetric', 'WIDERFaceMetric']

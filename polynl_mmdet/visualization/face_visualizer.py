@@ -11,15 +11,21 @@ from mmengine.structures import InstanceData
 
 # RGB of left eye, right eye, nose, left and right mouth corner: left is red, right is blue.
 COLOURS = ((255, 40, 40), (40, 110, 255), (255, 225, 0), (255, 130, 190), (60, 220, 255))
+BOX_COLOUR = (60, 255, 60)
 
 
 @VISUALIZERS.register_module()
 class FaceVisualizer(DetLocalVisualizer):
-    """mmdet's DetLocalVisualizer, with the landmarks of annotated and of detected faces.
+    """mmdet's DetLocalVisualizer for faces, annotated or detected.
+
+    The score stands above the box, where it hides nothing of the face, and landmarks (those
+    annotated, or all that were predicted) are dots.
 
     Args:
         point_colors (Sequence[tuple[int]]): RGB of each landmark. Defaults to :data:`COLOURS`.
-        **kwargs: As for DetLocalVisualizer; lines are 2 pixels wide by default.
+        bbox_color (tuple[int]): RGB of boxes. Defaults to green.
+        line_width (float): Of boxes, in pixels. Defaults to 1.5.
+        **kwargs: As for DetLocalVisualizer.
     """
 
     def __init__(
@@ -27,10 +33,11 @@ class FaceVisualizer(DetLocalVisualizer):
         name: str = 'visualizer',
         *args,
         point_colors: Sequence[tuple[int, int, int]] = COLOURS,
-        line_width: float = 2,
+        bbox_color: tuple[int, int, int] = BOX_COLOUR,
+        line_width: float = 1.5,
         **kwargs,
     ) -> None:
-        super().__init__(name, *args, line_width=line_width, **kwargs)
+        super().__init__(name, *args, bbox_color=bbox_color, line_width=line_width, **kwargs)
         self.point_colors = point_colors
 
     def _draw_instances(
@@ -40,16 +47,34 @@ class FaceVisualizer(DetLocalVisualizer):
         classes: list[str] | None,
         palette: list[tuple] | None,
     ) -> np.ndarray:
-        """Draw boxes as mmdet does, then the landmarks that are annotated."""
-        drawn = super()._draw_instances(image, instances, classes, palette)
-        if 'keypoints' not in instances or not len(instances):
-            return drawn
+        """Draw the faces of one data sample; RGB in and out."""
+        self.set_image(image)
+        if not len(instances):
+            return self.get_image()
+        boxes = np.asarray(instances.bboxes, dtype=float)
+        widths = boxes[:, 2] - boxes[:, 0]
+        self.draw_bboxes(
+            boxes, edge_colors=self.bbox_color, line_widths=self.line_width, alpha=self.alpha
+        )
+        if 'scores' in instances:
+            for box, width, score in zip(boxes, widths, np.asarray(instances.scores)):
+                self.draw_texts(
+                    f'{score:.2f}',
+                    np.array([box[0], max(box[1] - 1, 0)]),
+                    font_sizes=int(np.clip(width / 4, 6, 14)),
+                    colors=self.bbox_color,
+                    vertical_alignments='bottom' if box[1] > 8 else 'top',
+                    bboxes=dict(facecolor='black', alpha=0.5, pad=0.5, edgecolor='none'),
+                )
+        if 'keypoints' in instances:
+            self._draw_points(instances, np.clip(widths / 25, 0.7, 6))
+        return self.get_image()
+
+    def _draw_points(self, instances: InstanceData, radii: np.ndarray) -> None:
         points = np.asarray(instances.keypoints, dtype=float)
         visible = np.ones(points.shape[:2], dtype=bool)
         if 'keypoints_visible' in instances:
             visible = np.asarray(instances.keypoints_visible) > 0
-        widths = np.asarray(instances.bboxes[:, 2] - instances.bboxes[:, 0])
-        radii = np.clip(widths / 25, 0.8, 6)
         for index in range(points.shape[1]):
             shown = visible[:, index]
             if shown.any():
@@ -59,6 +84,5 @@ class FaceVisualizer(DetLocalVisualizer):
                     radii[shown],
                     edge_colors=colour,
                     face_colors=colour,
-                    line_widths=1,
+                    line_widths=0.5,
                 )
-        return self.get_image()

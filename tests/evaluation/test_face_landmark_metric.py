@@ -1,0 +1,102 @@
+"""The landmark error against a face-by-face count."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.evaluation import FaceLandmarkMetric
+
+
+def sample(truth, found, name='a/b.jpg'):
+    """truth: (box, points, visible); found: (box, points, score)."""
+    return dict(
+        img_path=name,
+        gt_instances=dict(
+            bboxes=torch.tensor([t[0] for t in truth]).float().reshape(-1, 4),
+            keypoints=torch.tensor([t[1] for t in truth]).float().reshape(-1, 5, 2),
+            keypoints_visible=torch.tensor([t[2] for t in truth]).float().reshape(-1, 5),
+        ),
+        pred_instances=dict(
+            bboxes=torch.tensor([f[0] for f in found]).float().reshape(-1, 4),
+            keypoints=torch.tensor([f[1] for f in found]).float().reshape(-1, 5, 2),
+            scores=torch.tensor([f[2] for f in found]).float(),
+        ),
+    )
+
+
+def face(left, top, shift=(0, 0)):
+    """A face of 20 x 20 whose eyes are 8 pixels apart, its landmarks shifted."""
+    points = np.array([[6, 8], [14, 8], [10, 12], [7, 16], [13, 16]]) + (left, top)
+    return [left, top, left + 20, top + 20], (points + shift).tolist()
+
+
+def score(samples, **kwargs):
+    metric = FaceLandmarkMetric(**kwargs)
+    for one in samples:
+        metric.process({}, [one])
+    return metric.evaluate(len(samples))
+
+
+SEEN = [1] * 5
+
+
+def test_mean_over_faces_found():
+    a, b, c = (face(x, 10) for x in (0, 50, 100))
+    found_a = face(0, 10, (3, 4))  # every landmark 5 pixels off: 5 / 8
+    found_b = face(50, 10)
+    stray = face(200, 10)
+    result = score(
+        [
+            sample(
+                [(*a, SEEN), (*b, SEEN), (*c, SEEN)],
+                [(*found_b, 0.9), (*stray, 0.8), (*found_a, 0.7)],
+            ),
+            sample([], [(*stray, 0.9)]),
+            sample([(*a, SEEN)], []),
+        ]
+    )
+    assert result['face_landmarks/nme'] == pytest.approx((5 / 8 + 0) / 2)
+    assert result['face_landmarks/found'] == pytest.approx(2 / 4)
+
+
+def test_only_annotated_points_count():
+    box, points = face(0, 0)
+    moved = [list(p) for p in points]
+    moved[2] = [1000, 1000]
+    moved[4] = [points[4][0] + 4, points[4][1]]
+    result = score([sample([(box, points, [1, 1, 0, 1, 1])], [(box, moved, 0.9)])])
+    assert result['face_landmarks/nme'] == pytest.approx(4 / 4 / 8)
+    # Without an eye, or with both in one place, there is nothing to divide by.
+    no_eye = sample([(box, points, [0, 1, 1, 1, 1])], [(box, points, 0.9)])
+    same_place = [points[0], points[0], *points[2:]]
+    profile = sample([(box, same_place, SEEN)], [(box, points, 0.9)])
+    result = score([no_eye, profile])
+    assert math.isnan(result['face_landmarks/nme'])
+    assert math.isnan(result['face_landmarks/found'])
+
+
+def test_best_detection_is_taken_once():
+    box, points = face(0, 0)
+    off = face(0, 0, (0, 8))[1]
+    truth = [(box, points, SEEN)]
+    low_first = sample(truth, [(box, off, 0.6), (box, points, 0.9)])
+    assert score([low_first])['face_landmarks/nme'] == 0
+    high_off = sample(truth, [(box, off, 0.9), (box, points, 0.6)])
+    assert score([high_off])['face_landmarks/nme'] == pytest.approx(1)
+    assert math.isnan(score([low_first], score_thr=0.95)['face_landmarks/nme'])
+    shifted = sample(truth, [([10, 0, 30, 20], points, 0.9)])  # IoU 1/3
+    assert score([shifted])['face_landmarks/found'] == 0
+    assert score([shifted], iou_thr=0.3)['face_landmarks/found'] == 1
+
+
+def test_detectors_without_landmarks_are_refused():
+    box, points = face(0, 0)
+    one = sample([(box, points, SEEN)], [(box, points, 0.9)])
+    del one['pred_instances']['keypoints']
+    with pytest.raises(InputError, match=r'a/b.jpg: pred_instances: no keypoints'):
+        FaceLandmarkMetric().process({}, [one])

@@ -1,0 +1,56 @@
+"""Drawn faces: the pixels where boxes and landmarks belong."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mmdet.registry import VISUALIZERS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from polynl_mmdet.visualization.face_visualizer import BOX_COLOUR, COLOURS
+
+BOX = [100.0, 60.0, 180.0, 160.0]
+POINTS = [[120.0, 90.0], [160.0, 90.0], [140.0, 115.0], [122.0, 140.0], [158.0, 140.0]]
+
+
+def draw(tmp_path, draw_gt=False, **fields):
+    instances = InstanceData(
+        bboxes=torch.tensor([BOX]),
+        labels=torch.zeros(1, dtype=torch.long),
+        keypoints=torch.tensor([POINTS]),
+        **fields,
+    )
+    sample = DetDataSample()
+    sample.gt_instances = sample.pred_instances = instances
+    visualizer = VISUALIZERS.build(dict(type='FaceVisualizer', name=str(tmp_path)))
+    visualizer.add_datasample(
+        'one',
+        np.zeros((200, 300, 3), np.uint8),
+        sample,
+        draw_gt=draw_gt,
+        draw_pred=not draw_gt,
+    )
+    return visualizer.get_image()
+
+
+def near(pixel, colour):
+    return np.abs(pixel.astype(int) - colour).max() < 60
+
+
+def test_box_score_and_landmarks(tmp_path):
+    image = draw(tmp_path, scores=torch.tensor([0.87]))
+    for (x, y), colour in zip(POINTS, COLOURS):
+        assert near(image[int(y), int(x)], colour)
+    assert near(image[110, 99:102].max(axis=0), BOX_COLOUR)
+    # The score stands above the box, and nothing but the landmarks inside it.
+    assert image[40:58, 100:150].any()
+    assert not image[62:80, 104:176].any()
+
+
+def test_low_scores_and_unannotated_landmarks_are_not_drawn(tmp_path):
+    assert not draw(tmp_path, scores=torch.tensor([0.1])).any()
+    visible = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0]])
+    image = draw(tmp_path, draw_gt=True, scores=torch.tensor([1.0]), keypoints_visible=visible)
+    assert near(image[90, 120], COLOURS[0])
+    assert not image[115, 140].any()
