@@ -2,6 +2,7 @@
 
 Examples:
     python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0
+    python tools/make_toy_data.py wider data/toy_wider --train 400 --val 80 --seed 0
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ def make_coco(args: argparse.Namespace) -> None:
     print(f'wrote {args.train} + {args.val} pictures with masks to {args.out}')
 
 
+def make_wider(args: argparse.Namespace) -> None:
+    """Drawn faces with landmarks, WIDER FACE layout."""
+    from polynl_mmdet.datasets.toy_wider import make_toy_wider
+
+    make_toy_wider(args.out, args.train, args.val, args.seed, args.size, args.overwrite)
+    print(f'wrote {args.train} + {args.val} pictures with faces to {args.out}')
+
+
 def parse_args() -> argparse.Namespace:
     """argparse.Namespace: this tool's options."""
     parser = argparse.ArgumentParser(
@@ -33,6 +42,14 @@ def parse_args() -> argparse.Namespace:
     coco.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     coco.add_argument('--size', type=int, default=160, help='side of a picture in pixels')
     coco.add_argument('--overwrite', action='store_true', help='write over existing toy data')
+    wider = kinds.add_parser('wider', help='drawn faces with landmarks, WIDER FACE layout')
+    wider.set_defaults(make=make_wider)
+    wider.add_argument('out', help='folder to write')
+    wider.add_argument('--train', type=int, default=400, help='training pictures')
+    wider.add_argument('--val', type=int, default=80, help='validation pictures')
+    wider.add_argument('--seed', type=int, default=0, help='seed of all randomness')
+    wider.add_argument('--size', type=int, default=256, help='side of a picture in pixels')
+    wider.add_argument('--overwrite', action='store_true', help='write over existing toy data')
     return parser.parse_args()
 
 
