@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
@@ -55,8 +55,16 @@ class BuildWithMim(build_py):
                 shutil.copy(source, target / part)
 
 
+class WithData(Distribution):
+    """Lets an editable install carry data files: setuptools asks for a method of this name."""
+
+    def has_data(self):
+        """bool: whether there are data files."""
+        return bool(self.data_files)
+
+
 def startup_file():
-    """list: where an editable install, which has no build folder, puts the start-up file."""
+    """list: the start-up file for an editable install, which has no build folder to copy."""
     if 'editable_wheel' not in sys.argv:
         return []
     site_packages = sysconfig.get_path('purelib', vars={'base': '', 'platbase': ''})
@@ -73,6 +81,7 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['polynl_mmdet', 'polynl_mmdet.*']),
     package_dir={'': '.'},
+    distclass=WithData,
     data_files=startup_file(),
     cmdclass={'build_py': BuildWithMim},
     install_requires=[

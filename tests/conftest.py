@@ -61,8 +61,10 @@ def _seed():
 
 @pytest.fixture(autouse=True)
 def _quiet():
+    from mmengine.logging import MMLogger
+
     # mmengine logs every parameter's initialisation.
-    logging.getLogger('mmengine').setLevel(logging.ERROR)
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,10 @@ metainfo = dict(
     palette=[(220, 60, 60), (60, 180, 75), (255, 200, 30), (70, 110, 220)],
 )
 channels = 96
+# From scratch, norms in the pyramid and the mask head make training quick.
+norm_cfg = dict(type='BN')
+# One sample a bin is enough for pictures of this size.
+roi_layer = dict(sampling_ratio=1)
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
@@ -20,25 +24,29 @@ model = dict(
         init_cfg=None,
         sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
     ),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels, norm_cfg=norm_cfg),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
         anchor_generator=dict(scales=[4]),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels, finest_scale=28),
+        bbox_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
         bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=4),
-        mask_roi_extractor=dict(out_channels=channels, finest_scale=28),
+        mask_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
         mask_head=dict(
-            num_convs=2, in_channels=channels, conv_out_channels=channels, num_classes=4
+            num_convs=2,
+            in_channels=channels,
+            conv_out_channels=channels,
+            num_classes=4,
+            norm_cfg=norm_cfg,
         ),
     ),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=250),
-        rcnn=dict(sampler=dict(num=96)),
+        rpn_proposal=dict(nms_pre=300, max_per_img=150),
+        rcnn=dict(sampler=dict(num=64)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=250), rcnn=dict(max_per_img=50)),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=150), rcnn=dict(max_per_img=50)),
 )
 
 train_pipeline = [

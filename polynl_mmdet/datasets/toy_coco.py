@@ -17,9 +17,12 @@ from tqdm import tqdm
 from polynl_mmdet.errors import InputError
 
 CLASSES = ('circle', 'rectangle', 'triangle', 'cross')
+# A class has its own range of hues (OpenCV's 0 to 179, +- 12): a few minutes of training suffice.
+HUES = (0, 60, 25, 115)
 SPLITS = ('train', 'val')
-MIN_SIDE = 6  # Pixels: the smallest drawn shape.
-MIN_VISIBLE = 16  # Pixels: shapes with less than this in sight are not annotated.
+MIN_SIDE = 8  # Pixels: the smallest drawn shape.
+MIN_VISIBLE = 0.4  # Share of a shape that later shapes leave in sight.
+MIN_CONTRAST = 70  # Between a shape's mean colour and what lies under it (Euclidean, BGR).
 
 
 def make_toy_coco(
@@ -92,7 +95,7 @@ def _draw_split(folder: Path, split: str, count: int, seed: int, size: int) -> d
 def draw_picture(
     rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Draw 3 to 8 shapes, the later ones over the earlier ones, on a textured background.
+    """Draw up to 8 shapes, the later ones over the earlier ones, on a textured background.
 
     Args:
         rng (np.random.Generator): Source of all randomness.
@@ -104,16 +107,31 @@ def draw_picture(
     """
     picture = _texture(rng, size, contrast=25.0) + rng.uniform(60, 190, 3)
     shapes: list[tuple[int, np.ndarray]] = []
+    areas: list[int] = []
     for _ in range(rng.integers(3, 9)):
         label = int(rng.integers(len(CLASSES)))
         mask = _shape_mask(rng, label, size)
-        colour = rng.uniform(0, 255, 3) + _texture(rng, size, contrast=12.0)
+        left = [(other, seen & ~mask) for other, seen in shapes]
+        if any(seen.sum() < MIN_VISIBLE * area for (_, seen), area in zip(left, areas)):
+            continue
+        colour = _colour(rng, label, picture[mask].mean(axis=0)) + _texture(
+            rng, size, contrast=12.0
+        )
         picture[mask] = colour[mask]
-        shapes = [(other, seen & ~mask) for other, seen in shapes]
-        shapes.append((label, mask))
+        shapes = [*left, (label, mask)]
+        areas.append(int(mask.sum()))
     picture = cv2.GaussianBlur(picture, (3, 3), 0) + rng.normal(0, 4, picture.shape)
-    visible = [(label, mask) for label, mask in shapes if mask.sum() >= MIN_VISIBLE]
-    return np.clip(picture, 0, 255).astype(np.uint8), visible
+    return np.clip(picture, 0, 255).astype(np.uint8), shapes
+
+
+def _colour(rng: np.random.Generator, label: int, under: np.ndarray) -> np.ndarray:
+    """np.ndarray: (3,) BGR, a colour of the class that can be told from what lies under it."""
+    while True:
+        hue = (HUES[label] + rng.uniform(-12, 12)) % 180
+        hsv = np.array([[[hue, rng.uniform(90, 255), rng.uniform(60, 255)]]], np.uint8)
+        colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(float)
+        if np.linalg.norm(colour - under) >= MIN_CONTRAST:
+            return colour
 
 
 def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""Every COCO config builds, keeps mmdet's settings, and computes what its site promises."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+
+from polynl_mmdet.layers import PolyNL
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIGS = sorted(
+    path.relative_to(ROOT / 'configs').as_posix()
+    for family in ('mask_rcnn', 'retinanet')
+    for path in (ROOT / 'configs' / family).glob('*.py')
+)
+
+
+def load(name):
+    return Config.fromfile(ROOT / 'configs' / name)
+
+
+def test_every_combination_is_there():
+    expected = {
+        f'mask_rcnn/mask-rcnn_{backbone}-{layer}_fpn_{schedule}_coco.py'
+        for backbone in ('r50', 'r101', 'x101-32x4d')
+        for layer in ('polynl-c4', 'polynl-c3-c5', 'nl-c4')
+        for schedule in ('1x', '2x')
+    }
+    assert expected | {'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py'} == set(CONFIGS)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_it_says_what_its_name_says(name):
+    cfg = load(name)
+    backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+    kinds = [type(m).__name__ for m in backbone.modules()]
+    layer = 'NonLocal2d' if '-nl-' in name else 'PolyNL'
+    per_stage = {'r50': (4, 6, 3), 'r101': (4, 23, 3), 'x101': (4, 23, 3)}
+    blocks = next(value for key, value in per_stage.items() if f'_{key}-' in name)
+    assert kinds.count(layer) == (1 if 'c4' in name else sum(blocks))
+    assert cfg.model.backbone.depth == (50 if '_r50' in name else 101)
+    assert ('ResNeXt' in cfg.model.backbone.type) == ('x101' in name)
+    assert cfg.train_cfg.max_epochs == (24 if '_2x_' in name else 12)
+    assert cfg.param_scheduler[-1].milestones == ([16, 22] if '_2x_' in name else [8, 11])
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=16)
+    assert cfg.custom_imports.imports == ['polynl_mmdet']
+    checkpoint = 'resnet50' if '_r50' in name else 'resnet101' if '_r101' in name else 'resnext101'
+    assert checkpoint in cfg.model.backbone.init_cfg.checkpoint
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py',
+        'mask_rcnn/mask-rcnn_r50-polynl-c3-c5_fpn_1x_coco.py',
+        'mask_rcnn/mask-rcnn_r50-nl-c4_fpn_1x_coco.py',
+        'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py',
+    ],
+)
+def test_losses_are_finite_and_reach_the_layer(name):
+    losses_and_gradients(load(name).model)
+
+
+def losses_and_gradients(model_cfg):
+    # Unlike pretrained weights, a fresh backbone's last norms are 0 and stop all gradients.
+    model_cfg.backbone.update(init_cfg=None, frozen_stages=-1, zero_init_residual=False)
+    model = MODELS.build(model_cfg)
+    model.init_weights()
+    model.train()
+    batch = demo_mm_inputs(2, [[3, 96, 128]] * 2, with_mask=True)
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    total, _ = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    total.backward()
+    for name, module in model.named_modules():
+        if isinstance(module, PolyNL):
+            assert torch.isfinite(module.beta.grad).all(), name
+            assert module.beta.grad.abs() > 0, name
+    return model
+
+
+@pytest.mark.parametrize('name', ['polynl-c4', 'polynl-c3-c5'])
+def test_features_under_autocast(name):
+    """The detector's RoIAlign has no bfloat16 on a CPU, backbone and neck have."""
+    cfg = load(f'mask_rcnn/mask-rcnn_r50-{name}_fpn_1x_coco.py')
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    model.eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, PolyNL):
+                module.beta.fill_(0.1)
+        x = torch.randn(1, 3, 96, 128)
+        full = model.extract_feat(x)
+        with torch.autocast('cpu', torch.bfloat16):
+            half = model.extract_feat(x)
+    for one, other in zip(full, half):
+        assert other.dtype == torch.bfloat16
+        assert (one - other).norm() < 0.05 * one.norm()
+
+
+def test_one_file_outside_the_project(tmp_path, monkeypatch):
+    """mmdet's own Cascade Mask R-CNN with one custom_imports line and one plugins entry."""
+    (tmp_path / 'mine.py').write_text(
+        textwrap.dedent(
+            """
+            _base_ = 'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
+            custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
+            model = dict(backbone=dict(plugins=[
+                dict(cfg=dict(type='PolyNL'),
+                     stages=(False, True, True, True),
+                     position='after_conv2')]))
+            """
+        )
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [p for p in sys.path if p not in ('', str(ROOT))])
+    cfg = Config.fromfile('mine.py')
+    model = losses_and_gradients(cfg.model)
+    assert sum(isinstance(m, PolyNL) for m in model.modules()) == 13
+
+
+@pytest.mark.parametrize('family', ['mask_rcnn', 'retinanet'])
+def test_the_metafile_lists_every_config(family):
+    from mmengine.fileio import load as load_yaml
+
+    metafile = load_yaml(ROOT / 'configs' / family / 'metafile.yml')
+    listed = {model['Config'] for model in metafile['Models']}
+    assert listed == {f'configs/{name}' for name in CONFIGS if name.startswith(family)}
+    index = load_yaml(ROOT / 'model-index.yml')
+    assert f'configs/{family}/metafile.yml' in index['Import']

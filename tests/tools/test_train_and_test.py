@@ -1,0 +1,160 @@
+"""tools/train.py, test.py and the shell scripts, end to end on a few toy pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from polynl_mmdet.datasets.toy_coco import make_toy_coco
+
+CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+
+
+@pytest.fixture(scope='module')
+def toy(tmp_path_factory):
+    root = tmp_path_factory.mktemp('toy')
+    make_toy_coco(root, train=8, val=3, seed=3, size=96)
+    return root
+
+
+def options(toy, epochs=1, *more):
+    ann_file = toy / 'annotations/instances_val.json'
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={toy}',
+        f'val_dataloader.dataset.data_root={toy}',
+        f'test_dataloader.dataset.data_root={toy}',
+        f'val_evaluator.ann_file={ann_file}',
+        f'test_evaluator.ann_file={ann_file}',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0',
+        'val_dataloader.persistent_workers=False',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        'model.backbone.base_channels=8',
+        'model.backbone.stem_channels=8',
+        'model.neck.in_channels=[8,16,32,64]',
+        f'train_cfg.max_epochs={epochs}',
+        f'train_cfg.val_interval={epochs}',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=1',
+        *more,
+    ]
+
+
+def losses(output):
+    return [float(value) for value in re.findall(r'\bloss: ([\d.naif]+)', output)]
+
+
+def test_train_test_and_resume(run_tool, toy, tmp_path):
+    work = tmp_path / 'work'
+    done = run_tool('train.py', CONFIG, '--work-dir', work, *options(toy))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert len(losses(done.stdout)) == 4
+    assert all(0 < loss < 100 for loss in losses(done.stdout))
+    assert 'segm_mAP_50' in done.stdout
+    checkpoint = work / 'epoch_1.pth'
+    assert Path((work / 'last_checkpoint').read_text()) == checkpoint
+
+    done = run_tool(
+        'test.py', CONFIG, checkpoint, '--work-dir', work / 'test', '--show-dir', 'pictures',
+        *options(toy),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert 'segm_mAP_50' in done.stdout
+    assert len(list(work.glob('test/*/pictures/*.jpg'))) == 3
+
+    done = run_tool('train.py', CONFIG, '--work-dir', work, '--resume', *options(toy, 2))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert 'resumed epoch: 1, iter: 4' in done.stdout
+    assert 'Epoch(train) [2][4/4]' in done.stdout
+    steps = [
+        json.loads(line)['step']
+        for log in work.glob('*/vis_data/scalars.json')
+        for line in log.read_text().splitlines()
+        if 'loss_mask' in line
+    ]
+    assert sorted(steps) == list(range(1, 9))
+
+    done = run_tool('demo_report.py', work)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (work / 'loss_curve.png').stat().st_size > 5000
+    assert (work / 'predictions.jpg').stat().st_size > 5000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='for processes without a GPU')
+def test_two_processes_without_a_gpu(run_tool, toy, tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    env = {'PORT': port, 'OMP_NUM_THREADS': '1', 'PATH': path_with_python()}
+    work = tmp_path / 'work'
+    done = run_tool(
+        'dist_train.sh', CONFIG, 2, '--work-dir', work, *options(toy), env=env, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert 'Epoch(train) [1][2/2]' in done.stdout, 'two processes share the four batches'
+    assert 'segm_mAP_50' in done.stdout
+    done = run_tool(
+        'dist_test.sh', CONFIG, work / 'epoch_1.pth', 2, '--work-dir', work / 'test',
+        *options(toy), env=env, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert 'segm_mAP_50' in done.stdout
+
+
+def path_with_python():
+    import sys
+
+    return f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+
+
+@pytest.mark.parametrize(
+    ('more', 'words'),
+    [
+        (['train_dataloader.dataset.ann_file=annotations/none.json'], ['none.json', 'no such']),
+        (["model.backbone.sites.0.stage='c7'"], ['sites[0].stage', 'c7', 'c2, c3, c4, c5']),
+        (["train_dataloader.dataset.metainfo.classes=('cat','dog')"], ["'cat'", 'categories']),
+    ],
+)
+def test_bad_input_ends_in_one_line_before_training(run_tool, toy, tmp_path, more, words):
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, *options(toy, 1, *more))
+    assert done.returncode == 2, done.stdout[-3000:]
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith('error: ')
+    assert all(word in last for word in words), last
+    assert 'Traceback' not in done.stdout
+
+
+def test_a_hostile_checkpoint_ends_in_one_line(run_tool, toy, tmp_path):
+    class Call:
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path}/marker',)
+
+    torch.save({'state_dict': {}, 'x': Call()}, tmp_path / 'bad.pth')
+    work = ['--work-dir', tmp_path / 'work']
+    bad = tmp_path / 'bad.pth'
+    load_from = options(toy, 1, f'load_from={bad}')
+    for command in (
+        ['test.py', CONFIG, bad, *work, *options(toy)],
+        ['train.py', CONFIG, *work, *load_from],
+        ['train.py', CONFIG, *work, '--resume', bad, *options(toy)],
+    ):
+        done = run_tool(*command)
+        assert done.returncode == 2, done.stdout[-3000:]
+        assert 'refused, it wants' in done.stdout.strip().splitlines()[-1]
+    assert not (tmp_path / 'marker').exists()
+
+
+def test_a_missing_config_is_named(run_tool):
+    done = run_tool('train.py', 'configs/none.py')
+    assert done.returncode == 2
+    assert done.stdout.strip().splitlines()[-1].startswith('error: configs/none.py: no such')
