@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
+import torch
 from torch import Tensor
 
 from .precision import accumulator
@@ -28,19 +29,21 @@ class Positions:
 
     def __init__(self, x: Tensor) -> None:
         spatial = range(2, x.dim())
-        self._order = (0, 1, *sorted(spatial, key=x.stride, reverse=True))
+        compiling = torch.compiler.is_compiling()  # a compiler places copies where it likes
+        order = spatial if compiling else sorted(spatial, key=x.stride, reverse=True)
+        self._order = (0, 1, *order)
         sorted_x = x.permute(self._order)
         self._sizes = sorted_x.shape[2:]
         self.count = prod(self._sizes)
         axes = [
             (size, stride) for size, stride in zip(self._sizes, sorted_x.stride()[2:]) if size != 1
         ]
-        self._one_axis = all(
+        self._one_axis = compiling or all(
             outer[1] == inner[0] * inner[1] for outer, inner in zip(axes, axes[1:])
         )
         step = axes[-1][1] if axes else 1
         self.channels_last = x.stride(1) == 1 and step != 1
-        self.merged = self._one_axis and 1 in (step, x.stride(1))
+        self.merged = compiling or (self._one_axis and 1 in (step, x.stride(1)))
 
     def view(self, t: Tensor) -> Tensor:
         """(B, C, *spatial) as (B, C, N); a copy only if ``t`` lies in memory otherwise than x."""
@@ -68,8 +71,10 @@ def spans(t: Tensor) -> list[tuple[int, int]]:
     """(start, length) along axis 2 of (B, C, S, ...), for scratch copies of bounded size.
 
     A piece is about 4 MB on a CPU (it stays in the cache between its uses, and the allocator hands
-    the same pages out again) and 256 MB elsewhere.
+    the same pages out again) and 256 MB elsewhere. A compiler gets one piece, and no loop.
     """
+    if torch.compiler.is_compiling():
+        return [(0, t.shape[2])]
     budget = (4 if t.device.type == 'cpu' else 256) * 2**20
     one = t.shape[0] * t.shape[1] * prod(t.shape[3:]) * accumulator(t.dtype).itemsize
     length = max(1, budget // max(one, 1))

@@ -103,7 +103,8 @@ class _PolyNL(torch.autograd.Function):
             return literal.forward(x, p)
         z, moments = covariance.forward(x, p)
         # Where S is larger than the input it is cheap to compute again.
-        keep = moments.second.nbytes <= x.nbytes
+        second = moments.second
+        keep = second.numel() * second.itemsize <= x.numel() * x.itemsize
         ctx.save_for_backward(x, *p, *(moments if keep else ()))
         return z
 
