@@ -1,0 +1,151 @@
+"""How things are timed and weighed here: interleaved medians, bytes kept, peak memory."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def interleaved_medians(
+    functions: dict[str, Callable[[], object]],
+    device: str,
+    budget: float = 2.0,
+    rounds: int = 5,
+    warm_up: int = 2,
+) -> dict[str, float]:
+    """Median seconds of each function, all of them called in turn in every round.
+
+    Taking turns spreads whatever else the machine does over all rivals alike.
+
+    Args:
+        functions (dict): Name to a function without arguments.
+        device (str): 'cpu' or 'cuda'; there, each call is waited for.
+        budget (float): Seconds after which no further round starts.
+        rounds (int): Rounds to run at least, whatever they take.
+        warm_up (int): Rounds before that, not counted.
+
+    Returns:
+        dict[str, float]: Name to median seconds.
+    """
+    times = {name: [] for name in functions}
+    for _ in range(warm_up):
+        for function in functions.values():
+            function()
+    _wait(device)
+    started = time.perf_counter()
+    while len(next(iter(times.values()))) < rounds or time.perf_counter() - started < budget:
+        for name, function in functions.items():
+            before = time.perf_counter()
+            function()
+            _wait(device)
+            times[name].append(time.perf_counter() - before)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def bytes_kept(forward: Callable[[], torch.Tensor], aside: list[torch.Tensor]) -> int:
+    """Bytes that one forward pass keeps for the backward pass.
+
+    Every tensor that autograd saves is seen through ``torch.autograd.graph.saved_tensors_hooks``;
+    memory that several of them share counts once, and that of ``aside`` (the parameters) not at
+    all. The input counts where it is saved.
+
+    Args:
+        forward (Callable): Gives the output, with gradients enabled.
+        aside (list[torch.Tensor]): What is not counted.
+
+    Returns:
+        int: Bytes.
+    """
+    excluded = {t.untyped_storage().data_ptr() for t in aside}
+    kept: dict[int, int] = {}
+
+    def see(t: torch.Tensor) -> torch.Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in excluded:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda t: t):
+        forward()
+    return sum(kept.values())
+
+
+def peak_bytes(function: Callable[[], object], device: str) -> int:
+    """Most bytes that PyTorch's allocator held during one call, above what it held before.
+
+    On CUDA as ``torch.cuda.max_memory_allocated`` says. On a CPU the profiler's record of every
+    allocation and release is added up; scratch memory inside the BLAS library is not in it.
+
+    Args:
+        function (Callable): Called once.
+        device (str): 'cpu' or 'cuda'.
+
+    Returns:
+        int: Bytes.
+    """
+    if device == 'cuda':
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        function()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def machine(device: str) -> dict[str, object]:
+    """What the figures were taken on, for the JSON file and the table's heading."""
+    name = platform.processor() or platform.machine()
+    if device == 'cuda':
+        name = torch.cuda.get_device_name()
+    else:
+        try:
+            with open('/proc/cpuinfo', encoding='utf-8') as file:
+                models = [line.split(':')[1].strip() for line in file if 'model name' in line]
+            name = f'{models[0]}, {len(models)} cores' if models else name
+        except OSError:
+            pass
+    return {
+        'device': name,
+        'threads': torch.get_num_threads(),
+        'torch': torch.__version__,
+        'python': platform.python_version(),
+    }
+
+
+def fitted_exponent(sizes: list[float], values: list[float]) -> float:
+    """Slope of log(value) over log(size), by least squares."""
+    xs = torch.tensor(sizes, dtype=torch.float64).log()
+    ys = torch.tensor(values, dtype=torch.float64).log()
+    xs, ys = xs - xs.mean(), ys - ys.mean()
+    return float((xs * ys).sum() / xs.square().sum())
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, first column left, others right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+        return '| ' + ' | '.join([cells[0].ljust(widths[0]), *others]) + ' |'
+
+    dashes = ['-' * (widths[0] + 2), *('-' * (width + 1) + ':' for width in widths[1:])]
+    ruler = '|' + '|'.join(dashes) + '|'
+    return '\n'.join([line(header), ruler, *(line(row) for row in rows)])
+
+
+def _wait(device: str) -> None:
+    if device == 'cuda':
+        torch.cuda.synchronize()

@@ -1,0 +1,267 @@
+"""Time and memory of Poly-NL beside other layers and beside bare matrix products.
+
+    python benchmarks/operator.py --threads 2 --output operator.json
+    python benchmarks/operator.py --threads 2 --scaling --output scaling.json --plot scaling.png
+
+Prints tables in Markdown and writes what was measured as JSON. Needs torch alone: rows of layers
+that are not installed drop out and are named. ``--quick`` is a check that it runs.
+"""
+
+import sys
+from os.path import abspath, dirname
+
+# A script's own folder comes first on the path, and this one would hide the standard library's
+# `operator` from whatever is imported next.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+from math import exp, fsum, log  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # read once, when torch is imported
+
+import torch  # noqa: E402
+
+from benchmarks import rivals  # noqa: E402
+from benchmarks.measure import (  # noqa: E402
+    bytes_kept,
+    fitted_exponent,
+    interleaved_medians,
+    machine,
+    markdown,
+    peak_bytes,
+)
+
+SIZES = {'800x1344': (800, 1344), '640x640': (640, 640)}
+# ResNet-50's four stages: channels after conv2 and after conv3 of a bottleneck, and the stride.
+STAGES = {'conv2': (64, 128, 256, 512), 'conv3': (256, 512, 1024, 2048)}
+STRIDES = (4, 8, 16, 32)
+SCALING_COUNTS = (1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
+SCALING_CHANNELS = (64, 256)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--threads', type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
+    parser.add_argument('--input', nargs='+', choices=SIZES, default=list(SIZES))
+    parser.add_argument('--stage', nargs='+', choices=STAGES, default=list(STAGES))
+    parser.add_argument('--batch', nargs='+', type=int, default=[1, 2])
+    parser.add_argument('--budget', type=float, default=2.0, help='seconds of rounds a shape')
+    parser.add_argument('--memory', type=float, default=6.0, help='GB that one rival may take')
+    parser.add_argument('--slowest', type=float, default=8.0, help='seconds a pass may take')
+    parser.add_argument('--own', action='store_true', help='leave out the layers of others')
+    parser.add_argument('--scaling', action='store_true', help='time and memory over N instead')
+    parser.add_argument('--quick', action='store_true', help='tiny shapes, one round')
+    parser.add_argument('--output', type=Path, help='JSON file')
+    parser.add_argument('--plot', type=Path, help='picture of the scaling (needs matplotlib)')
+    args = parser.parse_args()
+    if args.plot and not args.scaling:
+        parser.error('--plot: pictures are drawn of --scaling')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    report = {'machine': machine(args.device), 'dtype': args.dtype}
+    print(f'{report["machine"]}, {args.dtype}')
+    if not args.own and rivals.missing_rivals():
+        print(f'left out, mmcv is not installed: {", ".join(rivals.missing_rivals())}')
+    report['rows'] = [row for shape in _shapes(args) for row in _measure_and_show(shape, args)]
+    if args.scaling:
+        report['exponents'] = _show_exponents(report['rows'])
+    else:
+        report['summary'] = _show_summary(report['rows'])
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+    if args.plot:
+        from benchmarks.scaling_plot import draw
+
+        draw(report, args.plot)
+
+
+def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int, int]]:
+    if args.scaling:
+        counts = (64, 256) if args.quick else SCALING_COUNTS
+        channels = (16,) if args.quick else SCALING_CHANNELS
+        return [(1, c, 1, n) for c in channels for n in counts]
+    if args.quick:
+        return [(1, 16, 16, 17)]
+    return [
+        (batch, STAGES[stage][i], -(-SIZES[size][0] // stride), -(-SIZES[size][1] // stride))
+        for size in args.input
+        for stage in args.stage
+        for batch in args.batch
+        for i, stride in enumerate(STRIDES)
+    ]
+
+
+def _measure_and_show(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[dict]:
+    rows = measure(shape, args)
+    batch, channels, height, width = shape
+    print(f'\n({batch}, {channels}, {height}, {width}), N / C = {height * width / channels:.1f}\n')
+    header = ['', 'forward ms', 'x floor', 'step ms', 'x floor', 'kept / x', 'peak / x']
+    two, five = rows[0]['forward'], rows[0]['step']
+    cells = [
+        [
+            row['name'],
+            f'{row["forward"] * 1e3:.2f}',
+            f'{row["forward"] / two:.2f}',
+            f'{row["step"] * 1e3:.2f}',
+            f'{row["step"] / five:.2f}',
+            f'{row["kept"]:.2f}' if 'kept' in row else '',
+            f'{row["peak"]:.2f}' if 'peak' in row else '',
+        ]
+        if 'forward' in row
+        else [row['name'], row['left out'], '', '', '', '', '']
+        for row in rows
+    ]
+    print(markdown(header, cells), flush=True)
+    return rows
+
+
+def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[dict]:
+    """Time and weigh everything at one shape.
+
+    Args:
+        shape (tuple): (B, C, H, W).
+        args (argparse.Namespace): The command line's.
+
+    Returns:
+        list[dict]: The floor first. ``forward`` and ``step`` (forward and backward) in seconds,
+        ``kept`` and ``peak`` (of a step) in multiples of the input's bytes; or why a rival was
+        ``left out``.
+    """
+    torch.manual_seed(0)
+    dtype = getattr(torch, args.dtype)
+    x = torch.randn(shape, device=args.device, dtype=dtype).requires_grad_()
+    grad = torch.randn(shape, device=args.device, dtype=dtype)
+    found = dict(rivals.poly_nl_rivals(shape[1], x))
+    if not args.own:
+        found.update(rivals.other_rivals(shape[1], x))
+    left_out = {name: reason for name, r in found.items() if (reason := _too_big(r, x, args))}
+    for name in left_out:
+        del found[name]
+    bare = rivals.floors(x, grad)
+
+    def forward(rival: rivals.Rival) -> None:
+        with torch.no_grad():
+            rival.forward(x)
+
+    def step(rival: rivals.Rival) -> None:
+        torch.autograd.grad(rival.forward(x), (x, *rival.params), grad)
+
+    runs = {(rivals.FORWARD_FLOOR, 'forward'): bare[rivals.FORWARD_FLOOR]}
+    runs[rivals.FORWARD_FLOOR, 'step'] = bare[rivals.STEP_FLOOR]
+    for name, rival in found.items():
+        runs[name, 'forward'] = lambda r=rival: forward(r)
+        runs[name, 'step'] = lambda r=rival: step(r)
+    # What takes seconds would leave the quick ones few rounds: it takes turns among its like.
+    slow = [key for key in runs if found.get(key[0], rivals.Rival(None, [])).quadratic]
+    quick = {key: run for key, run in runs.items() if key not in slow}
+    rounds = 1 if args.quick else 5
+    budget = 0.0 if args.quick else args.budget
+    medians = interleaved_medians(quick, args.device, budget, rounds)
+    if slow:
+        medians.update(
+            interleaved_medians({k: runs[k] for k in slow}, args.device, 0.0, min(rounds, 3), 1)
+        )
+    rows = [{'name': 'floor (2, 5 products)'}] + [{'name': name} for name in found]
+    for row in rows:
+        key = rivals.FORWARD_FLOOR if row is rows[0] else row['name']
+        row.update(forward=medians[key, 'forward'], step=medians[key, 'step'])
+        if row is not rows[0]:
+            rival = found[row['name']]
+            size = x.numel() * x.element_size()
+            row['kept'] = bytes_kept(lambda r=rival: r.forward(x), rival.params) / size
+            row['peak'] = peak_bytes(lambda r=rival: step(r), args.device) / size
+    rows += [{'name': name, 'left out': reason} for name, reason in left_out.items()]
+    for row in rows:
+        row['shape'] = list(shape)
+    return rows
+
+
+def _too_big(rival: rivals.Rival, x: torch.Tensor, args: argparse.Namespace) -> str:
+    """Why a rival is not run at this size, or ''. A core does roughly 5e10 operations a second."""
+    if not rival.quadratic:
+        return ''
+    batch, channels, height, width = x.shape
+    pairs = batch * (height * width) ** 2
+    gigabytes = max(rival.quadratic, 0) * pairs * x.element_size() / 1e9
+    if gigabytes > args.memory:
+        return f'{gigabytes:.0f} GB'
+    speed = 5e10 * torch.get_num_threads() if args.device == 'cpu' else 1e13
+    seconds = 7 * channels * pairs / speed
+    return f'about {seconds:.0f} s' if seconds > args.slowest else ''
+
+
+def _show_exponents(rows: list[dict]) -> dict[str, float]:
+    """Slopes of log time and log memory over log N, one per rival, channels and quantity."""
+    exponents = {}
+    cells = []
+    for channels in sorted({row['shape'][1] for row in rows}):
+        for name in dict.fromkeys(row['name'] for row in rows):
+            mine = [
+                r for r in rows if r['shape'][1] == channels and r['name'] == name and 'step' in r
+            ]
+            counts = [r['shape'][3] for r in mine]
+            if len(counts) < 2:
+                continue
+            line = [f'{name}, C = {channels}', f'{counts[0]:,} to {counts[-1]:,}']
+            for quantity in ('forward', 'step', 'kept', 'peak'):
+                if quantity not in mine[0]:
+                    line.append('')
+                    continue
+                scale = counts if quantity in ('kept', 'peak') else [1] * len(counts)
+                values = [r[quantity] * s for r, s in zip(mine, scale)]
+                slope = fitted_exponent(counts, values)
+                exponents[f'{name}, C={channels}, {quantity}'] = slope
+                line.append(f'{slope:.3f}')
+            cells.append(line)
+    print('\nexponents over N\n')
+    print(markdown(['', 'N', 'forward', 'step', 'kept', 'peak'], cells))
+    return exponents
+
+
+def _show_summary(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Ratios over all shapes, and over those with N >= 16 C."""
+    shapes = list(dict.fromkeys(tuple(row['shape']) for row in rows))
+    at = {(tuple(row['shape']), row['name']): row for row in rows}
+    floor = next(row['name'] for row in rows)
+    summary = {}
+    for label, chosen in (
+        ('N >= 16 C', [s for s in shapes if s[2] * s[3] >= 16 * s[1]]),
+        ('all', shapes),
+    ):
+        for quantity in ('forward', 'step') if chosen else ():
+            for above, below in (
+                ('auto', floor),
+                ('literal', 'auto'),
+                ('formula, autograd', 'auto'),
+            ):
+                ratios = [at[s, above][quantity] / at[s, below][quantity] for s in chosen]
+                summary[f'{label}: {quantity}, {above} / {below}'] = {
+                    'mean': exp(fsum(map(log, ratios)) / len(ratios)),
+                    'least': min(ratios),
+                    'most': max(ratios),
+                }
+        kept = [at[s, 'auto']['kept'] for s in chosen]
+        if kept:
+            mean = exp(fsum(map(log, kept)) / len(kept))
+            summary[f'{label}: kept, auto / input'] = {
+                'mean': mean,
+                'least': min(kept),
+                'most': max(kept),
+            }
+    cells = [[key, *(f'{value:.3f}' for value in line.values())] for key, line in summary.items()]
+    print('\nover the shapes\n')
+    print(markdown(['', 'geometric mean', 'least', 'most'], cells))
+    return summary
+
+
+if __name__ == '__main__':
+    main()
