@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
 from mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.structures import InstanceData
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
@@ -143,3 +145,24 @@ def test_data_and_metric_are_set_by_options():
     assert cfg.test_dataloader.dataset.data_root == 's'
     assert cfg.val_dataloader.dataset.data_root == 'data/widerface/'
     assert cfg.test_evaluator.gt_dir == 'g'
+
+
+@pytest.mark.parametrize('name', FULL)
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        (['scale=(2150,1600)', 'scale_factor=None'], (1600, 2000)),
+        (['scale=None', 'scale_factor=1.0'], (768, 960)),
+    ],
+)
+def test_test_scale_is_set_by_options(name, options, expected):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    prefix = 'test_dataloader.dataset.pipeline.1.'
+    args = parser.parse_args(['--cfg-options', *[prefix + option for option in options]])
+    cfg = load(name)
+    cfg.merge_from_dict(args.cfg_options)
+    resize = TRANSFORMS.build(cfg.test_dataloader.dataset.pipeline[1])
+    picture = np.zeros((768, 960, 3), np.uint8)
+    result = resize(dict(img=picture, img_shape=(768, 960)))
+    assert result['img'].shape[:2] == expected
