@@ -81,7 +81,7 @@ def draw(axes: plt.Axes, drawn: dict) -> None:
         axes.add_patch(Rectangle(box[:2], *size, fill=False, edgecolor=colour, linewidth=0.8))
     for marks, visible in zip(drawn['marks'], drawn['visible'] > 0):
         colours = [colour for colour, seen in zip(MARK_COLOURS, visible) if seen]
-        axes.scatter(*marks[visible].T, c=colours, s=3, linewidths=0)
+        axes.scatter(*marks[visible].T, c=colours, s=5, linewidths=0)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     axes.set_xlabel(f'{width} x {height}', fontsize=6, labelpad=2)
 

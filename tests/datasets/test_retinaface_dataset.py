@@ -196,3 +196,8 @@ def test_real_pictures(data_root):
         assert (boxes[:, 2] <= image.shape[2]).all()
         assert (boxes[:, 3] <= image.shape[1]).all()
         assert packed.img_path.split('/')[-2] == '22--Picnic'
+
+
+def test_a_list_of_pictures_alone_serves_for_submissions(build):
+    dataset = build('# 0--A/p1.jpg\n# 0--A/empty.jpg\n', test_mode=True)
+    assert [info['instances'] for info in map(dataset.get_data_info, range(2))] == [[], []]
