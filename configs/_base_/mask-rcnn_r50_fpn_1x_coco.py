@@ -1,5 +1,6 @@
-# mmdet's config with what every COCO config of this package adds: the registrations, and a
-# dataset class that compares the annotation file with the config before training starts.
+# mmdet's config with what every COCO config of this package adds: the registrations, a dataset
+# class that compares the annotation file with the config before training starts, and a metric
+# that gives an AP of 0 where nothing was detected.
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
@@ -7,3 +8,5 @@ custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
 train_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
 val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
 test_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
+val_evaluator = dict(type='CheckedCocoMetric')
+test_evaluator = dict(type='CheckedCocoMetric')

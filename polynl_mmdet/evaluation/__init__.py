@@ -6,6 +6,7 @@ from .wider_face_ground_truth import WiderFaceGroundTruth, read_ground_truth, wr
 from .wider_face_predictions import read_predictions, write_predictions
 
 __all__ = [
+    'CheckedCocoMetric',
     'WiderFaceGroundTruth',
     'WiderFaceScores',
     'read_ground_truth',
@@ -16,7 +17,8 @@ __all__ = [
 ]
 
 if present('mmengine'):
-    from .face_landmark_metric import FaceLandmarkMetric
+    from .coco_metric import CheckedCocoMetric
+from .face_landmark_metric import FaceLandmarkMetric
     from .wider_face_metric import WIDERFaceMetric
 
     __all__ += ['FaceLandmarkMetric', 'WIDERFaceMetric']

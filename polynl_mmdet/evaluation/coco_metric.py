@@ -1,0 +1,42 @@
+"""COCO AP that is a number also when nothing was detected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+from mmengine.logging import print_log
+
+AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+
+
+@METRICS.register_module()
+class CheckedCocoMetric(CocoMetric):
+    """mmdet's CocoMetric, which reports nothing at all for a model that detects nothing.
+
+    No detection is an AP of 0: early in training, or for a schedule that failed, that is what a
+    log, a plot or the choice of the best checkpoint needs. Args as for mmdet's CocoMetric.
+    """
+
+    def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float]:
+        """As mmdet's, with zeros for a box or mask AP that no detection leaves undefined.
+
+        Args:
+            results (Sequence[tuple[dict, dict]]): Ground truth and prediction of each picture.
+
+        Returns:
+            dict[str, float]: For example 'bbox_mAP' and 'segm_mAP_50'.
+        """
+        metrics = super().compute_metrics(results)
+        if self.format_only or any(len(found['scores']) for _, found in results):
+            return metrics
+        for kind in self.metrics:
+            if kind in ('bbox', 'segm'):
+                names = [f'{kind}_{item}' for item in self.metric_items or AP_ITEMS]
+                metrics.update(dict.fromkeys(names, 0.0))
+                print_log(
+                    f'no detection in {len(results)} pictures: {", ".join(names)} are 0',
+                    logger='current',
+                )
+        return metrics
