@@ -60,7 +60,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='WIDERFaceMetric', gt_dir=data_root + 'eval_tools/ground_truth')
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: short side 500 to 1,700, each with its mirror image (RetinaFace, Sec. 4.4).
+# tools/test.py --tta: short side 500 to 1,700, each with its mirror image (RetinaFace, Sec. 4.2).
 tta_model = dict(type='FaceTTAModel', tta_cfg=dict(iou_thr=0.4, max_per_img=750))
 tta_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),

@@ -1,4 +1,4 @@
-"""RetinaFace as in the paper (Sec. 3.2, Table 1): P2-P6, three square anchors a level.
+"""RetinaFace as in the paper (Sec. 4.2): P2-P6, three square anchors a level.
 
 Deng et al., CVPR 2020, https://arxiv.org/abs/1905.00641. Anchors of 16 * 2 ** (k / 3) pixels,
 k = 0..14 (16 to 406), with their centres at (i + 0.5) * stride.

@@ -2,7 +2,7 @@
 
 Gidaris and Komodakis, Object Detection via a Multi-Region and Semantic Segmentation-Aware CNN
 Model (ICCV 2015, Sec. 5), https://arxiv.org/abs/1505.01749; RetinaFace uses it at IoU 0.4
-(Sec. 4.4).
+(Sec. 4.2).
 """
 
 from __future__ import annotations
