@@ -6,7 +6,6 @@ from .wider_face_ground_truth import WiderFaceGroundTruth, read_ground_truth, wr
 from .wider_face_predictions import read_predictions, write_predictions
 
 __all__ = [
-    'CheckedCocoMetric',
     'WiderFaceGroundTruth',
     'WiderFaceScores',
     'read_ground_truth',
@@ -17,8 +16,12 @@ __all__ = [
 ]
 
 if present('mmengine'):
-    from .coco_metric import CheckedCocoMetric
-from .face_landmark_metric import FaceLandmarkMetric
+    from .face_landmark_metric import FaceLandmarkMetric
     from .wider_face_metric import WIDERFaceMetric
 
     __all__ += ['FaceLandmarkMetric', 'WIDERFaceMetric']
+
+if present('mmdet'):
+    from .coco_metric import CheckedCocoMetric
+
+    __all__ += ['CheckedCocoMetric']
