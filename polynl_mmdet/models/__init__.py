@@ -1,6 +1,6 @@
 """What mmdet builds."""
 
-from .backbones import MobileNetV1, SiteResNet, SiteResNeXt
+from .backbones import MobileNetV1, SiteResNet, SiteResNeXt, SpatialBiasResNet
 from .dense_heads import RetinaFaceHead
 from .detectors import RetinaFace
 from .necks import MergeFPN, SSHContext, SSHContextModule
@@ -19,4 +19,5 @@ __all__ = [
     'SSHContextModule',
     'SiteResNeXt',
     'SiteResNet',
+    'SpatialBiasResNet',
 ]

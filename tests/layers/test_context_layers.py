@@ -1,0 +1,175 @@
+"""Each layer agrees with its own equation, starts near the identity and names bad input."""
+
+from __future__ import annotations
+
+import layer_references as references
+import pytest
+import torch
+from mmcv.cnn import build_plugin_layer
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import nn
+
+from polynl_mmdet import layers
+
+LAYERS = {
+    'DoubleAttention': (references.double_attention, [dict(), dict(reduction=2)]),
+    'EfficientAttention': (references.efficient_attention, [dict(), dict(num_heads=2)]),
+    'CompactGeneralizedNonLocal': (
+        references.cgnl,
+        [dict(groups=2), dict(groups=4, use_scale=True, reduction=1)],
+    ),
+    'DisentangledNonLocal': (references.dnl, [dict(), dict(temperature=0.3, reduction=4)]),
+    'PyramidNonLocal': (references.pnl, [dict(), dict(scales=(1, 3), reduction=1)]),
+    'SqueezeExcitation': (references.squeeze_excitation, [dict(), dict(gate_bias=None)]),
+    'SpatialBias': (references.spatial_bias, [dict(), dict(num_maps=1, grid=4)]),
+}
+CASES = [(name, kwargs) for name, (_, all_kwargs) in LAYERS.items() for kwargs in all_kwargs]
+FIRST = {name: all_kwargs[0] for name, (_, all_kwargs) in LAYERS.items()}
+SHAPES = [(2, 8, 5, 7), (1, 8, 12, 3), (3, 8, 1, 1)]
+
+
+def build(name, **kwargs):
+    return getattr(layers, name)(in_channels=8, **kwargs)
+
+
+def trained(layer):
+    """In double precision, away from the initialisation, with statistics of its own."""
+    layer = layer.double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.5)
+        for module in layer.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return layer
+
+
+@pytest.mark.parametrize(('name', 'kwargs'), CASES)
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_agrees_with_its_equation(name, kwargs, shape, mode):
+    if name == 'CompactGeneralizedNonLocal' and shape[2:] == (1, 1):
+        shape = (3, 8, 1, 2)  # A group norm over a single entry has no gradient to compare.
+    layer = trained(build(name, **kwargs)).train(mode == 'train')
+    x = torch.randn(shape, dtype=torch.float64)
+    x1, x2 = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected = LAYERS[name][0](layer, x2)
+    out = layer(x1)
+    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+    weight = torch.randn_like(expected)
+    parameters = list(layer.parameters())
+    got = torch.autograd.grad((out * weight).sum(), [x1, *parameters])
+    want = torch.autograd.grad((expected * weight).sum(), [x2, *parameters])
+    for one, other in zip(got, want):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+class Parent(BaseModule):
+    """Re-initialises what is inside it, as mmdet's ResNet does."""
+
+    def __init__(self, layer):
+        super().__init__(
+            init_cfg=[
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        )
+        self.layer = layer
+
+
+@pytest.mark.parametrize(('name', 'kwargs'), CASES)
+@pytest.mark.parametrize('with_parent', [False, True])
+@pytest.mark.parametrize('norm', [False, True])
+def test_starts_as_the_identity(name, kwargs, with_parent, norm):
+    if norm:
+        if name in ('CompactGeneralizedNonLocal', 'SqueezeExcitation'):
+            pytest.skip('has no norm to choose')
+        kwargs = dict(kwargs, norm_cfg=dict(type='BN'))
+    layer = build(name, **kwargs)
+    if with_parent:
+        Parent(layer).init_weights()
+    x = torch.randn(2, 8, 6, 5)
+    out = layer(x)
+    if name != 'SqueezeExcitation':
+        assert torch.equal(out, x)
+    elif kwargs.get('gate_bias', 3.0) is not None:
+        torch.testing.assert_close(out, x * 0.9525741)
+
+
+@pytest.mark.parametrize(('name', 'kwargs'), CASES)
+def test_every_parameter_learns(name, kwargs):
+    layer = build(name, **kwargs)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    x, target = torch.randn(4, 8, 12, 12), torch.randn(4, 8, 12, 12)
+    for _ in range(3):
+        optimizer.zero_grad()
+        ((layer(x) - target) ** 2).mean().backward()
+        optimizer.step()
+    silent = [key for key, p in layer.named_parameters() if p.grad.abs().max() == 0]
+    assert not silent
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_its_own_init_cfg_has_the_last_word(name):
+    layer = build(name, **FIRST[name], init_cfg=dict(type='Constant', val=0.5, layer='Conv2d'))
+    Parent(layer).init_weights()
+    convs = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
+    assert convs
+    assert all((conv.weight == 0.5).all() for conv in convs)
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_half_precision(name):
+    torch.manual_seed(3)
+    layer = trained(build(name, **FIRST[name])).eval()
+    x = torch.randn(1, 8, 24, 24)
+    full = layer(x.double()).float()
+    layer.float()
+    with torch.autocast('cpu', torch.bfloat16):
+        half = layer(x)
+    assert torch.isfinite(half).all()
+    assert (half.float() - full).norm() < 0.05 * full.norm()
+
+
+def test_large_activations_stay_finite_in_float16():
+    """CGNL sums over all positions and channels: far more than float16 holds."""
+    layer = trained(build('CompactGeneralizedNonLocal', groups=2))
+    x = 30 * torch.randn(1, 8, 40, 40)
+    full = layer(x.double()).float()
+    half = layer.half()(x.half()).float()
+    assert torch.isfinite(half).all()
+    assert (half - full).norm() < 0.02 * full.norm()
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_it_is_found_by_name_and_names_bad_input(name):
+    key, layer = build_plugin_layer(dict(type=name, **FIRST[name]), postfix='_x', in_channels=8)
+    assert key == f'{layer._abbr_}_x'
+    for x in (torch.zeros(1, 7, 4, 4), torch.zeros(1, 8, 4), torch.zeros(2, 8)):
+        with pytest.raises(ValueError, match=r'accepted: \(B, 8, H, W\)') as caught:
+            layer(x)
+        assert str(tuple(x.shape)) in str(caught.value)
+    for bad in (0, -2, 2.0, True, '8'):
+        with pytest.raises(ValueError, match=f'in_channels={bad!r}'):
+            MODELS.get(name)(in_channels=bad)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs', 'words'),
+    [
+        ('EfficientAttention', dict(num_heads=3), ['num_heads=3', '4 inner']),
+        ('EfficientAttention', dict(reduction=0), ['reduction=0']),
+        ('CompactGeneralizedNonLocal', dict(groups=3), ['groups=3', '8 channels']),
+        ('DisentangledNonLocal', dict(temperature=0.0), ['temperature=0.0', 'above 0']),
+        ('PyramidNonLocal', dict(scales=()), ['scales', 'at least one']),
+        ('PyramidNonLocal', dict(scales=(2, 0)), ['scales=0']),
+        ('SpatialBias', dict(num_maps=0), ['num_maps=0']),
+        ('SpatialBias', dict(grid=-1), ['grid=-1']),
+    ],
+)
+def test_bad_arguments_are_named(name, kwargs, words):
+    with pytest.raises(ValueError, match='accepted') as caught:
+        build(name, **kwargs)
+    assert all(word in str(caught.value) for word in words)

@@ -1,0 +1,97 @@
+"""Every layer by its name inside mmdet's ResNet-50 and at single sites."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+
+LAYERS = {
+    'PolyNL': {},
+    'CompactGeneralizedNonLocal': dict(groups=4),
+    'DisentangledNonLocal': {},
+    'DoubleAttention': {},
+    'EfficientAttention': {},
+    'PyramidNonLocal': {},
+    'SpatialBias': dict(grid=4),
+    'SqueezeExcitation': dict(reduction=4),
+    # mmcv's own.
+    'NonLocal2d': {},
+    'ContextBlock': dict(ratio=0.25),
+    'GeneralizedAttention': dict(num_heads=4),
+}
+SMALL = dict(depth=50, base_channels=16, stem_channels=16)
+# ResNet's positions, and a site between two blocks.
+PLACES = ('after_conv1', 'after_conv2', 'after_conv3', 'site')
+
+
+def build(name, place):
+    cfg = dict(type=name, **LAYERS[name])
+    if place == 'site':
+        added = dict(type='SiteResNet', sites=[dict(cfg=cfg, stage='c4', before_block=-1)])
+    else:
+        plugin = dict(cfg=cfg, stages=(False, False, True, False), position=place)
+        added = dict(type='ResNet', plugins=[plugin])
+    model = MODELS.build(dict(**SMALL, **added))
+    model.init_weights()
+    return model
+
+
+def layers_of(model, name):
+    return [m for m in model.modules() if type(m).__name__ == name]
+
+
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('name', LAYERS)
+def test_a_fresh_one_leaves_the_network_as_it_was(name, place):
+    if name == 'ContextBlock':
+        pytest.skip("mmcv's has no init_weights: the backbone's Kaiming init fills its last layer")
+    model = build(name, place)
+    plain = MODELS.build(dict(type='ResNet', **SMALL))
+    found = plain.load_state_dict(model.state_dict(), strict=False)
+    assert not found.missing_keys
+    x = torch.randn(1, 3, 64, 96)
+    model.eval()
+    plain.eval()
+    with torch.no_grad():
+        # Blocks whose last norm is 0 would hide whatever stands inside them.
+        for one in (model, plain):
+            for block in one.layer3:
+                if hasattr(block, 'norm3'):
+                    block.norm3.weight.fill_(1.0)
+        for one, other in zip(model(x), plain(x)):
+            if name == 'SqueezeExcitation':  # Its gates start at 0.953.
+                assert (one - other).norm() < 0.2 * other.norm()
+            else:
+                torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize('place', ['after_conv2', 'site'])
+@pytest.mark.parametrize('name', LAYERS)
+def test_two_training_steps(name, place):
+    model = build(name, place)
+    model.train()
+    expected = 6 if place == 'after_conv2' else 1
+    assert len(layers_of(model, name)) == expected
+    with torch.no_grad():
+        for block in model.layer3:
+            if hasattr(block, 'norm3'):
+                block.norm3.weight.fill_(1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.randn(2, 3, 64, 96)
+    target = torch.randn(2, 256, 4, 6)
+    before = [p.clone() for layer in layers_of(model, name) for p in layer.parameters()]
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = ((model.layer3(model.layer2(model.layer1(stem(model, x)))) - target) ** 2).mean()
+        assert torch.isfinite(loss)
+        loss.backward()
+        optimizer.step()
+    after = [p for layer in layers_of(model, name) for p in layer.parameters()]
+    assert all(torch.isfinite(p).all() for p in after)
+    moved = [not torch.equal(p, q) for p, q in zip(before, after)]
+    assert any(moved)
+
+
+def stem(model, x):
+    return model.maxpool(model.relu(model.norm1(model.conv1(x))))

@@ -1,0 +1,263 @@
+"""Spatial Bias in a ResNet: equal to the concatenated form, and a ResNet's weights load."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch import nn
+from torch.nn import functional as F
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.layers import PolyNL, SpatialBiasTerm
+from polynl_mmdet.models.backbones.spatial_bias_resnet import (
+    SpatialBiasBottleneck,
+    SpatialBiasResNet,
+)
+
+SMALL = dict(depth=50, base_channels=8, stem_channels=8)
+
+
+def build(kind='SpatialBiasResNet', **kwargs):
+    model = MODELS.build(dict(type=kind, **{**SMALL, **kwargs}))
+    model.init_weights()
+    return model
+
+
+def disturb(model):
+    """Away from every initial value, norms' statistics included."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.2)
+                module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def outputs(model, x):
+    model.eval()
+    with torch.no_grad():
+        return model(x)
+
+
+class ConcatenatedBottleneck(nn.Module):
+    """The paper's figure: the maps stand beside conv2's output, before bn2, ReLU and conv3."""
+
+    def __init__(self, split: SpatialBiasBottleneck) -> None:
+        super().__init__()
+        planes, stride = split.planes, split.conv2_stride
+        term = split.spatial_bias
+        maps, grid = term.num_maps, term.grid
+        out_channels = split.conv3.out_channels
+        self.grid = grid
+        self.conv1 = nn.Conv2d(split.inplanes, planes, 1, split.conv1_stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, padding=1, bias=False)
+        self.reduce = nn.Conv2d(planes, maps + 2, 1, stride, bias=False)
+        self.reduce_bn = nn.BatchNorm2d(maps + 2)
+        self.sliding = nn.Conv1d(grid * grid, grid * grid, 3)
+        self.bn2 = nn.BatchNorm2d(planes + maps)
+        self.conv3 = nn.Conv2d(planes + maps, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample = split.downsample
+        self.double()
+        self.conv1.load_state_dict(split.conv1.state_dict())
+        self.bn1.load_state_dict(split.bn1.state_dict())
+        self.conv2.load_state_dict(split.conv2.state_dict())
+        self.bn3.load_state_dict(split.bn3.state_dict())
+        self.reduce.load_state_dict(term.reduce.state_dict())
+        self.reduce_bn.load_state_dict(term.reduce_norm.state_dict())
+        self.sliding.load_state_dict(term.mix.state_dict())
+        for key in ('weight', 'bias', 'running_mean', 'running_var'):
+            both = [getattr(norm, key).detach() for norm in (split.bn2, term.maps_norm)]
+            getattr(self.bn2, key).data = torch.cat(both)
+        both = [split.conv3.weight.detach(), term.expand.weight.detach()]
+        self.conv3.weight.data = torch.cat(both, dim=1)
+
+    def forward(self, x):
+        first = F.relu(self.bn1(self.conv1(x)))
+        second = self.conv2(first)
+        small = F.relu(self.reduce_bn(self.reduce(first)))
+        small = F.adaptive_avg_pool2d(small, (self.grid, self.grid))
+        sequence = small.reshape(small.shape[0], small.shape[1], -1).permute(0, 2, 1)
+        sequence = self.sliding(sequence).permute(0, 2, 1)
+        maps = sequence.reshape(*sequence.shape[:2], self.grid, self.grid)
+        maps = F.interpolate(maps, second.shape[2:], mode='bilinear', align_corners=False)
+        together = F.relu(self.bn2(torch.cat([second, maps], dim=1)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn3(self.conv3(together)) + shortcut)
+
+
+def bottleneck(style='pytorch', stride=1, num_maps=3, grid=10, **kwargs):
+    planes = 6
+    downsample = nn.Sequential(
+        nn.Conv2d(10, 4 * planes, 1, stride, bias=False), nn.BatchNorm2d(4 * planes)
+    )
+    block = SpatialBiasBottleneck(
+        10,
+        planes,
+        stride=stride,
+        style=style,
+        downsample=downsample,
+        num_maps=num_maps,
+        grid=grid,
+        **kwargs,
+    )
+    return disturb(block.double())
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+@pytest.mark.parametrize('size', [(24, 17), (7, 5), (2, 2), (30, 3)])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(),
+        dict(stride=2),
+        dict(stride=2, style='caffe'),
+        dict(num_maps=1, grid=4),
+        dict(num_maps=5, grid=3),
+    ],
+)
+def test_equals_the_concatenated_form(kwargs, size, mode):
+    block = bottleneck(**kwargs)
+    reference = ConcatenatedBottleneck(block)
+    block.train(mode == 'train')
+    reference.train(mode == 'train')
+    x1 = torch.randn(3, 10, *size, dtype=torch.float64, requires_grad=True)
+    x2 = x1.detach().clone().requires_grad_()
+    out, expected = block(x1), reference(x2)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    weight = torch.randn_like(out)
+    (out * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(x1.grad, x2.grad, rtol=1e-10, atol=1e-10)
+    term = block.spatial_bias
+    for one, other in (
+        (term.mix.weight.grad, reference.sliding.weight.grad),
+        (term.expand.weight.grad, reference.conv3.weight.grad[:, block.planes :]),
+        (term.maps_norm.weight.grad, reference.bn2.weight.grad[block.planes :]),
+        (block.conv3.weight.grad, reference.conv3.weight.grad[:, : block.planes]),
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_with_checkpointing_are_the_same():
+    block = bottleneck(stride=2).eval()
+    x = torch.randn(2, 10, 12, 12, dtype=torch.float64, requires_grad=True)
+    (plain,) = torch.autograd.grad(block(x).square().sum(), x)
+    block.with_cp = True
+    (with_cp,) = torch.autograd.grad(block(x).square().sum(), x)
+    assert torch.equal(plain, with_cp)
+
+
+@pytest.mark.parametrize('depth', [50, 101])
+def test_plain_weights_load_with_only_the_new_keys_missing(depth):
+    model, plain = build(depth=depth), build('ResNet', depth=depth)
+    found = model.load_state_dict(plain.state_dict(), strict=False)
+    assert not found.unexpected_keys
+    assert found.missing_keys
+    assert all('.spatial_bias.' in key for key in found.missing_keys)
+    x = torch.randn(1, 3, 70, 52)
+    for one, other in zip(outputs(model, x), outputs(plain, x)):
+        torch.testing.assert_close(one, other)
+
+
+def test_stages_and_sizes_are_the_papers():
+    model = MODELS.build(dict(type='SpatialBiasResNet', depth=50))
+    places = {
+        name.rpartition('.')[0]: m
+        for name, m in model.named_modules()
+        if isinstance(m, SpatialBiasTerm)
+    }
+    expected = [(s, b) for s, count in ((1, 3), (2, 4), (3, 6)) for b in range(count)]
+    assert list(places) == [f'layer{s}.{b}' for s, b in expected]
+    for (stage, block), term in zip(expected, places.values()):
+        planes = 32 * 2**stage
+        assert term.reduce.weight.shape == (5, planes, 1, 1)
+        assert term.reduce.stride[0] == (2 if stage > 1 and block == 0 else 1)
+        assert term.mix.weight.shape == (100, 100, 3)
+        assert term.expand.weight.shape == (4 * planes, 3, 1, 1)
+
+
+def test_chosen_stages_alone_have_it():
+    model = build(bias_stages=(False, False, True, True), num_maps=2, grid=4)
+    terms = {n.split('.')[0] for n, m in model.named_modules() if isinstance(m, SpatialBiasTerm)}
+    assert terms == {'layer3', 'layer4'}
+    assert model.layer3[0].spatial_bias.mix.weight.shape == (16, 16, 3)
+
+
+def test_poly_nl_stands_beside_it():
+    model = build(
+        sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
+        plugins=[
+            dict(cfg=dict(type='PolyNL'), stages=(False, True, True, False), position='after_conv2')
+        ],
+    )
+    assert sum(isinstance(m, PolyNL) for m in model.modules()) == 1 + 4 + 6
+    assert isinstance(model.layer2[0].poly_nl, PolyNL)
+    plain = build('ResNet')
+    model.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(1, 3, 64, 64)
+    for one, other in zip(outputs(model, x), outputs(plain, x)):
+        torch.testing.assert_close(one, other)
+
+
+def test_two_training_steps_reach_the_maps():
+    model = build(norm_eval=False)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with torch.no_grad():  # The last norms of fresh blocks are 0 and stop all gradients.
+        for module in model.modules():
+            if isinstance(module, SpatialBiasBottleneck):
+                module.norm3.weight.fill_(0.5)
+    before = {k: v.clone() for k, v in model.named_parameters() if 'spatial_bias' in k}
+    x = torch.randn(2, 3, 64, 64)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = sum((out**2).mean() for out in model(x))
+        assert torch.isfinite(loss)
+        loss.backward()
+        optimizer.step()
+    still = [
+        key
+        for key, value in model.named_parameters()
+        if key in before and torch.equal(value, before[key])
+    ]
+    assert not still
+
+
+def test_frozen_stages_and_norm_eval():
+    model = build(frozen_stages=2, norm_eval=True, with_cp=True)
+    model.train()
+    assert not any(p.requires_grad for p in model.layer2.parameters())
+    term = model.layer3[0].spatial_bias
+    assert all(p.requires_grad for p in term.parameters())
+    assert not term.reduce_norm.training
+    assert not term.maps_norm.training
+    statistics = term.maps_norm.running_mean.clone()
+    x = torch.randn(2, 3, 48, 48, requires_grad=True)
+    sum(out.mean() for out in model(x)).backward()
+    assert torch.equal(term.maps_norm.running_mean, statistics)
+
+
+def test_init_weights_keeps_it_a_plain_resnet():
+    """The backbone's init_cfg fills every convolution, this one's too."""
+    model = build(zero_init_residual=False)
+    assert all((m.expand.weight == 0).all() for m in model.modules() if hasattr(m, 'expand'))
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'words'),
+    [
+        (dict(depth=18), ['backbone.depth', '18', '50, 101, 152']),
+        (dict(depth=7), ['backbone.depth', '7']),
+        (dict(depth=50, bias_stages=(True,)), ['backbone.bias_stages', '1 entries', '4']),
+        (dict(depth=50, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1)), ['3 stages']),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, words):
+    with pytest.raises(InputError) as caught:
+        SpatialBiasResNet(**kwargs)
+    assert all(word in str(caught.value) for word in words)
