@@ -28,8 +28,8 @@ def test_a_seed_gives_the_same_files(tmp_path, run_tool):
         'make_toy_data.py',
         'coco',
         tmp_path / 'b',
-        *'--train 3 --val 2'.split(),
-        *'--seed 5 --size 96'.split(),
+        *['--train', '3', '--val', '2'],
+        *['--seed', '5', '--size', '96'],
     )
     assert done.returncode == 0, done.stdout
     assert digests(tmp_path / 'a') == digests(tmp_path / 'b')
