@@ -13,6 +13,7 @@ from mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
+from mmengine.fileio import load as load_yaml
 from mmengine.structures import InstanceData
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
@@ -60,6 +61,11 @@ def test_the_promised_configs_are_there():
         'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py',
     }
     assert promised <= set(CONFIGS)
+
+
+def test_the_metafile_lists_every_config():
+    listed = {model['Config'] for model in load_yaml(FOLDER / 'metafile.yml')['Models']}
+    assert listed == {f'configs/retinaface/{name}' for name in CONFIGS}
 
 
 @pytest.mark.parametrize('name', CONFIGS)
