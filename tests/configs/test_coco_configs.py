@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 
-from polynl_mmdet.layers import PolyNL
+from polynl_mmdet.layers import PolyNL, SpatialBiasTerm
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = sorted(
@@ -33,7 +33,12 @@ def test_every_combination_is_there():
         for layer in ('polynl-c4', 'polynl-c3-c5', 'nl-c4')
         for schedule in ('1x', '2x')
     }
-    assert expected | {'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py'} == set(CONFIGS)
+    expected |= {
+        'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py',
+        'mask_rcnn/mask-rcnn_r50-spatial-bias_fpn_1x_coco.py',
+        'mask_rcnn/mask-rcnn_r50-spatial-bias-polynl-c4_fpn_1x_coco.py',
+    }
+    assert expected == set(CONFIGS)
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -44,7 +49,9 @@ def test_it_says_what_its_name_says(name):
     layer = 'NonLocal2d' if '-nl-' in name else 'PolyNL'
     per_stage = {'r50': (4, 6, 3), 'r101': (4, 23, 3), 'x101': (4, 23, 3)}
     blocks = next(value for key, value in per_stage.items() if f'_{key}-' in name)
-    assert kinds.count(layer) == (1 if 'c4' in name else sum(blocks))
+    count = 1 if '-c4_' in name else sum(blocks) if '-c3-c5_' in name else 0
+    assert kinds.count(layer) == count
+    assert kinds.count('SpatialBiasBottleneck') == (13 if 'spatial-bias' in name else 0)
     assert cfg.model.backbone.depth == (50 if '_r50' in name else 101)
     assert ('ResNeXt' in cfg.model.backbone.type) == ('x101' in name)
     assert cfg.train_cfg.max_epochs == (24 if '_2x_' in name else 12)
@@ -61,6 +68,7 @@ def test_it_says_what_its_name_says(name):
         'mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py',
         'mask_rcnn/mask-rcnn_r50-polynl-c3-c5_fpn_1x_coco.py',
         'mask_rcnn/mask-rcnn_r50-nl-c4_fpn_1x_coco.py',
+        'mask_rcnn/mask-rcnn_r50-spatial-bias-polynl-c4_fpn_1x_coco.py',
         'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py',
     ],
 )
@@ -83,6 +91,9 @@ def losses_and_gradients(model_cfg):
         if isinstance(module, PolyNL):
             assert torch.isfinite(module.beta.grad).all(), name
             assert module.beta.grad.abs() > 0, name
+        if isinstance(module, SpatialBiasTerm):
+            assert torch.isfinite(module.expand.weight.grad).all(), name
+            assert module.expand.weight.grad.abs().max() > 0, name
     return model
 
 

@@ -1,0 +1,4 @@
+_base_ = '../_base_/mask-rcnn_r50_fpn_1x_coco.py'
+
+# In every bottleneck of res2 to res4, three maps on a grid of 10 x 10: the paper's setting.
+model = dict(backbone=dict(type='SpatialBiasResNet'))
