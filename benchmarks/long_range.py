@@ -1,0 +1,283 @@
+"""What each non-local layer can and cannot do, on tasks that a local trunk cannot solve.
+
+    python benchmarks/long_range.py --quick --output quick.json   # at most half an hour, two cores
+    python benchmarks/long_range.py --output full.json            # hours
+
+Every layer gets the same trunk, head, data, steps, learning rates to choose from and seeds. Each
+finished run is stored at once; the same command goes on where it stopped (``--minutes`` stops it).
+``--table`` prints the tables of a stored file.
+"""
+
+import os
+import sys
+from os.path import abspath, dirname
+
+# A script's own folder comes first on the path, and `operator.py` in this one would hide the
+# standard library's.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # Workers are processes.
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import time  # noqa: E402
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait  # noqa: E402
+from multiprocessing import get_context  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import torch  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from benchmarks.long_range_model import (  # noqa: E402
+    LAYERS,
+    MAX_PARAMETERS,
+    Probe,
+    build_trunk,
+    layer_parameters,
+    receptive_field,
+)
+from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw  # noqa: E402
+from benchmarks.measure import machine, markdown  # noqa: E402
+from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
+
+QUICK = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, pictures=512)
+FULL = dict(size=24, batch=16, steps=2000, rates=[1e-3, 3e-3, 1e-2], seeds=5, pictures=2048)
+SEARCH_SEED = 1000  # Of the runs that choose a learning rate; tests use other data.
+
+
+def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict:
+    """Train one model and test it on pictures that it has not seen.
+
+    Args:
+        task (str): A key of TASKS.
+        layer (str): A key of LAYERS.
+        rate (float): Highest learning rate of Adam; 5 % linear warm-up, then a cosine to 0.
+        seed (int): Of weights, training pictures and test pictures.
+        settings (dict): QUICK, FULL or the like.
+
+    Returns:
+        dict: ``accuracy`` over the labelled pixels, last ``loss`` (mean of 20 steps) and median
+        milliseconds a step, ``step_ms``.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    model = Probe(layer)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    steps, warm_up = settings['steps'], max(settings['steps'] // 20, 1)
+    schedule = torch.optim.lr_scheduler.SequentialLR(
+        optimizer,
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps - warm_up, 1)),
+        ],
+        milestones=[warm_up],
+    )
+    rng = torch.Generator().manual_seed(2 * seed)
+    losses, times = [], []
+    for _ in range(steps):
+        pictures, labels = draw(task, settings['batch'], settings['size'], rng)
+        before = time.perf_counter()
+        loss = F.cross_entropy(model(pictures), labels, ignore_index=NO_LABEL)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        times.append(time.perf_counter() - before)
+        losses.append(loss.item())
+    return {
+        'accuracy': accuracy(model, task, settings, torch.Generator().manual_seed(2 * seed + 1)),
+        'loss': statistics.mean(losses[-20:]),
+        'step_ms': 1e3 * statistics.median(times),
+    }
+
+
+@torch.no_grad()
+def accuracy(model: Probe, task: str, settings: dict, rng: torch.Generator) -> float:
+    """float: share of labelled pixels that get their class, over new pictures."""
+    model.eval()
+    right = total = 0
+    for _ in range(-(-settings['pictures'] // 64)):
+        pictures, labels = draw(task, 64, settings['size'], rng)
+        known = labels != NO_LABEL
+        right += int((model(pictures).argmax(dim=1) == labels)[known].sum())
+        total += int(known.sum())
+    return right / total
+
+
+def key(task: str, layer: str, rate: float, seed: int) -> str:
+    """str: a run's name in the results."""
+    return f'{task} {layer} {rate:g} {seed}'
+
+
+def best_rate(task: str, layer: str, results: dict) -> float:
+    """float: the learning rate with the best accuracy in the search; the lower one of equals."""
+    return max(
+        results['settings']['rates'],
+        key=lambda rate: (
+            results['runs'][key(task, layer, rate, SEARCH_SEED)]['accuracy'],
+            -rate,
+        ),
+    )
+
+
+def open_jobs(results: dict) -> list[tuple[str, str, float, int]]:
+    """Runs that are left and can start: the search first, then seed by seed."""
+    settings, runs = results['settings'], results['runs']
+    cells = [(task, layer) for task in results['tasks'] for layer in results['layers']]
+    search = [(*cell, rate, SEARCH_SEED) for cell in cells for rate in settings['rates']]
+    left = [job for job in search if key(*job) not in runs]
+    searching = {job[:2] for job in left}
+    for seed in range(1, settings['seeds'] + 1):
+        ready = [cell for cell in cells if cell not in searching]
+        jobs = [(*cell, best_rate(*cell, results), seed) for cell in ready]
+        left += [job for job in jobs if key(*job) not in runs]
+    return left
+
+
+def run_all(results: dict, output: Path, workers: int, minutes: float) -> bool:
+    """Do what is left, storing each run as it ends.
+
+    Returns:
+        bool: Whether everything is done.
+    """
+    until = time.monotonic() + 60 * minutes
+    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
+        running = {}
+        while True:
+            waiting = [job for job in open_jobs(results) if job not in running.values()]
+            for job in waiting[: workers - len(running)]:
+                if time.monotonic() < until:
+                    running[pool.submit(train, *job, results['settings'])] = job
+            if not running:
+                return not waiting
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(done)
+                results['runs'][key(*job)] = done.result()
+                store(results, output)
+                print(
+                    f'{key(*job)}: {done.result()["accuracy"]:.3f}, '
+                    f'{done.result()["step_ms"]:.1f} ms a step',
+                    flush=True,
+                )
+
+
+def store(results: dict, output: Path) -> None:
+    """Write the results so that a stop in between leaves the former file."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_suffix('.part')
+    partial.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
+    partial.replace(output)
+
+
+def read(output: Path) -> dict:
+    """Stored results.
+
+    Raises:
+        InputError: The file is missing or not one of ours.
+    """
+    try:
+        results = json.loads(output.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise InputError(str(output), f'cannot be read ({error})') from None
+    if not isinstance(results, dict) or {'settings', 'runs', 'tasks', 'layers'} - set(results):
+        raise InputError(str(output), 'not results of long_range.py', 'give another --output')
+    return results
+
+
+def table(results: dict) -> str:
+    """str: Markdown, a row a layer: parameters, ms a step, mean and spread of each task."""
+    header = ['layer', 'parameters', 'ms a step', *results['tasks']]
+    rows = []
+    for layer, parameters in results['layers'].items():
+        cells, times = [], []
+        for task in results['tasks']:
+            found = finished(task, layer, results)
+            times += [run['step_ms'] for run in found]
+            scores = [run['accuracy'] for run in found]
+            spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+            short = '' if len(scores) == results['settings']['seeds'] else f' ({len(scores)})'
+            cells.append(
+                f'{statistics.mean(scores):.3f} ± {spread:.3f}{short}' if scores else 'not run'
+            )
+        taken = f'{statistics.median(times):.1f}' if times else ''
+        rows.append([layer, f'{parameters:,}', taken, *cells])
+    return markdown(header, rows)
+
+
+def finished(task: str, layer: str, results: dict) -> list[dict]:
+    """list[dict]: the runs of the test seeds at the chosen learning rate that are stored."""
+    search = [key(task, layer, r, SEARCH_SEED) for r in results['settings']['rates']]
+    if any(name not in results['runs'] for name in search):
+        return []
+    rate = best_rate(task, layer, results)
+    names = [key(task, layer, rate, s) for s in range(1, results['settings']['seeds'] + 1)]
+    return [results['runs'][name] for name in names if name in results['runs']]
+
+
+def parse_args() -> argparse.Namespace:
+    """argparse.Namespace: the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--quick', action='store_true', help='small pictures, few steps')
+    parser.add_argument('--output', type=Path, default=Path('long_range.json'), help='JSON file')
+    parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
+    parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')
+    parser.add_argument('--task', nargs='+', choices=TASKS, default=list(TASKS))
+    parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
+    parser.add_argument('--steps', type=int, help="training steps instead of the mode's")
+    parser.add_argument('--seeds', type=int, help="test seeds instead of the mode's")
+    parser.add_argument('--table', action='store_true', help='print the stored results and stop')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Prepare or take up the results, run, print the table."""
+    if args.table:
+        print(table(read(args.output)))
+        return
+    for name in ('workers', 'steps', 'seeds'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise InputError(f'--{name}', str(getattr(args, name)), 'accepted: 1 or more')
+    settings = dict(QUICK if args.quick else FULL)
+    settings.update({k: v for k, v in (('steps', args.steps), ('seeds', args.seeds)) if v})
+    field, distance = receptive_field(build_trunk()), deciding_distance(settings['size'])
+    layers = {name: layer_parameters(name) for name in args.layer}
+    if max(layers.values()) > MAX_PARAMETERS or field // 2 >= distance:
+        raise InputError('benchmarks/long_range_model.py', 'a bound of the study does not hold')
+    results = {
+        'command': ' '.join(['python benchmarks/long_range.py', *sys.argv[1:]]),
+        'machine': dict(machine('cpu'), threads=1, workers=args.workers),
+        'settings': settings,
+        'receptive_field': field,
+        'deciding_distance': distance,
+        'tasks': list(args.task),
+        'layers': layers,
+        'runs': {},
+    }
+    if args.output.exists():
+        stored = read(args.output)
+        if stored['settings'] != settings:
+            raise InputError(
+                str(args.output),
+                f'has settings {stored["settings"]}, this run {settings}',
+                'accepted: the same ones to go on, or another --output',
+            )
+        results['runs'] = stored['runs']
+    print(
+        f'receptive field of the trunk: {field} x {field} pixels, so it reaches {field // 2}; '
+        f'what decides a label is {distance} or more away\n'
+        f'{settings}, layers of at most {MAX_PARAMETERS:,} parameters, {len(open_jobs(results))} '
+        'or more runs to do',
+        flush=True,
+    )
+    complete = run_all(results, args.output, args.workers, args.minutes)
+    store(results, args.output)
+    print('\n' + table(results))
+    print('' if complete else f'\nnot complete: the same command goes on from {args.output}')
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main(parse_args())

@@ -1,0 +1,98 @@
+"""The trunk of the long-range study, its receptive field, and the layers that are compared."""
+
+from __future__ import annotations
+
+import copy
+
+import mmcv.cnn.bricks  # noqa: F401  Registers mmcv's layers.
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+import polynl_mmdet.layers  # noqa: F401  Registers ours.
+
+CHANNELS = 32
+CLASSES = 2
+# Capacity: every layer at its fullest within MAX_PARAMETERS, which mmcv's GeneralizedAttention
+# needs with all of its four terms; the grid of Spatial Bias follows from it too.
+MAX_PARAMETERS = 5500
+LAYERS: dict[str, dict | None] = {
+    'none': None,
+    'PolyNL': dict(type='PolyNL'),
+    'NonLocal2d': dict(type='NonLocal2d', reduction=1),
+    'DisentangledNonLocal': dict(type='DisentangledNonLocal', reduction=1),
+    'PyramidNonLocal': dict(type='PyramidNonLocal', reduction=2),
+    'GeneralizedAttention': dict(type='GeneralizedAttention', num_heads=4),
+    'EfficientAttention': dict(type='EfficientAttention', reduction=1),
+    'DoubleAttention': dict(type='DoubleAttention', reduction=1),
+    'CGNL': dict(type='CompactGeneralizedNonLocal', reduction=1, groups=8),
+    'ContextBlock': dict(type='ContextBlock', ratio=1.0),
+    'SqueezeExcitation': dict(type='SqueezeExcitation', reduction=1, gate_bias=None),
+    'SpatialBias': dict(type='SpatialBias', grid=6),
+}
+
+
+def build_layer(name: str) -> nn.Module:
+    """nn.Module: the layer of LAYERS for CHANNELS channels; 'none' is the identity."""
+    cfg = LAYERS[name]
+    if cfg is None:
+        return nn.Identity()
+    return MODELS.build(dict(cfg, in_channels=CHANNELS))
+
+
+def layer_parameters(name: str) -> int:
+    """int: learned numbers in the layer."""
+    return sum(p.numel() for p in build_layer(name).parameters())
+
+
+def build_trunk() -> nn.Sequential:
+    """Two 3 x 3 convolutions on a torus: no border tells a position."""
+    parts: list[nn.Module] = []
+    for inputs in (3, CHANNELS):
+        conv = nn.Conv2d(inputs, CHANNELS, 3, padding=1, padding_mode='circular', bias=False)
+        parts += [conv, nn.BatchNorm2d(CHANNELS), nn.ReLU()]
+    return nn.Sequential(*parts)
+
+
+class Probe(nn.Module):
+    """Trunk, one layer, and a pixel-wise head of two 1 x 1 convolutions.
+
+    Args:
+        layer (str): A key of LAYERS.
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.trunk = build_trunk()
+        self.layer = build_layer(layer)
+        self.head = nn.Sequential(
+            nn.Conv2d(CHANNELS, CHANNELS, 1), nn.ReLU(), nn.Conv2d(CHANNELS, CLASSES, 1)
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 2, H, W) logits."""
+        return self.head(self.layer(self.trunk(pictures)))
+
+
+def receptive_field(trunk: nn.Module, size: int = 31) -> int:
+    """Side of the square of input pixels that one output pixel depends on.
+
+    Taken from the gradient of a copy with positive weights, where nothing cancels.
+
+    Args:
+        trunk (nn.Module): (B, 3, H, W) -> (B, C, H, W).
+        size (int): Side of the input, more than the receptive field. Defaults to 31.
+
+    Returns:
+        int: Pixels.
+    """
+    positive = copy.deepcopy(trunk).double().eval()
+    with torch.no_grad():
+        for module in positive.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.fill_(1.0)
+    x = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+    centre = positive(x)[0, :, size // 2, size // 2].sum()
+    (gradient,) = torch.autograd.grad(centre, x)
+    touched = gradient[0].abs().sum(dim=0) > 0
+    return max(int(touched.any(dim=axis).sum()) for axis in (0, 1))

@@ -1,0 +1,188 @@
+"""The long-range study: what its tasks promise, and that it stores and takes up its runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import long_range  # noqa: E402
+from benchmarks.long_range_model import (  # noqa: E402
+    LAYERS,
+    MAX_PARAMETERS,
+    Probe,
+    build_trunk,
+    layer_parameters,
+    receptive_field,
+)
+from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw  # noqa: E402
+
+SIZES = (18, 24)
+
+
+def pictures_of(task, size=18, batch=200, seed=0):
+    return draw(task, batch, size, torch.Generator().manual_seed(seed))
+
+
+def objects(picture, size):
+    """Corners and mean colours of the 2 x 2 squares, read from the pixels."""
+    strong = picture.abs().amax(dim=0) > 0.6
+    found = []
+    for y in range(size):
+        for x in range(size):
+            above, before = strong[y - 1, x], strong[y, x - 1]  # Index -1 wraps, as the torus.
+            if strong[y, x] and not above and not before:
+                ys, xs = [y, (y + 1) % size], [x, (x + 1) % size]
+                found.append(((y, x), picture[:, ys][:, :, xs].mean(dim=(1, 2))))
+    return found
+
+
+def expected_label(task, own, others, position, size):
+    colours = [colour for _, colour in others]
+
+    def like(colour, *reference):
+        return (colour - torch.tensor(reference)).norm() < 0.6
+
+    reds = [place for place, colour in others if like(colour, 1.0, -1.0, -1.0)]
+    blues = [place for place, colour in others if like(colour, -1.0, -1.0, 1.0)]
+    if task in ('cue', 'majority'):
+        return int(len(reds) > len(blues))
+    if task == 'side':
+        return int(reds[0][1] < position[1])
+    return int(any((own - colour).norm() < 0.5 for colour in colours))
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('task', TASKS)
+def test_labels_follow_from_the_pixels(task, size):
+    wrong = total = 0
+    for picture, labels in zip(*pictures_of(task, size, batch=60)):
+        found = objects(picture, size)
+        for (y, x), colour in found:
+            label = int(labels[y, x])
+            ys, xs = [y, (y + 1) % size], [x, (x + 1) % size]
+            assert (labels[ys][:, xs] == label).all()
+            if label == NO_LABEL:
+                continue
+            others = [one for one in found if one[0] != (y, x)]
+            wrong += label != expected_label(task, colour, others, (y, x), size)
+            total += 1
+        squares = 4 * sum(int(labels[y, x]) != NO_LABEL for (y, x), _ in found)
+        assert (labels != NO_LABEL).sum() == squares
+    assert total > 60
+    # Any two colours of a sphere can be close by chance.
+    assert wrong <= (0.05 * total if task == 'match' else 0)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_guessing_is_right_half_of_the_time(task):
+    _, labels = pictures_of(task, batch=4000)
+    known = labels[labels != NO_LABEL].double()
+    assert abs(known.mean() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('task', TASKS)
+def test_nothing_that_decides_is_in_sight_of_the_trunk(task, size):
+    """A labelled object's features change with nothing but its own square and the noise."""
+    trunk = build_trunk().eval()
+    reach = receptive_field(trunk) // 2
+    assert reach < deciding_distance(size)
+    for picture, labels in zip(*pictures_of(task, size, batch=20)):
+        for (y, x), _ in objects(picture, size):
+            if labels[y, x] == NO_LABEL:
+                continue
+            sight = [(y + d) % size for d in range(-reach, 2 + reach)]
+            across = [(x + d) % size for d in range(-reach, 2 + reach)]
+            rest = torch.ones(size, size, dtype=torch.bool)
+            for row in sight:
+                rest[row, across] = False
+            shuffled = picture.clone()
+            shuffled[:, rest] = torch.randn(3, int(rest.sum()))
+            one, other = trunk(torch.stack([picture, shuffled]))
+            torch.testing.assert_close(one[:, y, x], other[:, y, x])
+            break
+
+
+def test_the_receptive_field_is_that_of_two_small_convolutions():
+    assert receptive_field(build_trunk()) == 5
+
+
+def test_one_position_is_like_another_without_a_layer():
+    """On a torus a shifted picture gives shifted outputs: no border tells left from right."""
+    model = Probe('none').eval()
+    picture, _ = pictures_of('side', batch=1)
+    shifted = model(picture.roll((5, 3), dims=(2, 3)))
+    torch.testing.assert_close(shifted, model(picture).roll((5, 3), dims=(2, 3)))
+
+
+def test_every_layer_is_within_the_bounds():
+    counts = {name: layer_parameters(name) for name in LAYERS if name != 'none'}
+    assert all(2000 <= count <= MAX_PARAMETERS for count in counts.values()), counts
+
+
+def test_other_seeds_draw_other_pictures():
+    assert torch.equal(pictures_of('twin', batch=2)[0], pictures_of('twin', batch=2)[0])
+    assert not torch.equal(pictures_of('twin', batch=2)[0], pictures_of('twin', seed=1, batch=2)[0])
+
+
+def test_poly_nl_learns_the_far_cue_and_the_trunk_alone_does_not():
+    settings = dict(long_range.QUICK, steps=120, pictures=256)
+    assert long_range.train('cue', 'PolyNL', 1e-2, 1, settings)['accuracy'] > 0.9
+    assert long_range.train('cue', 'none', 1e-2, 1, settings)['accuracy'] < 0.65
+
+
+def run(*args, cwd):
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'benchmarks' / 'long_range.py'), *map(str, args)],
+        cwd=cwd,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path):
+    command = ['--quick', '--steps', 2, '--seeds', 2, '--task', 'cue', '--workers', 1]
+    command += ['--layer', 'none', 'PolyNL', '--output', tmp_path / 'out.json']
+    stopped = run(*command, '--minutes', 0.0, cwd=tmp_path)
+    assert 'not complete' in stopped.stdout, stopped.stdout
+    assert 'receptive field of the trunk: 5 x 5 pixels' in stopped.stdout
+    first = run(*command, cwd=tmp_path)
+    assert first.returncode == 0, first.stdout
+    results = json.loads((tmp_path / 'out.json').read_text())
+    assert len(results['runs']) == 2 * (2 + 2)  # layers x (rates + seeds)
+    dropped = [name for name in results['runs'] if name.endswith(' 2')][0]
+    kept = dict(results['runs'])
+    del results['runs'][dropped]
+    (tmp_path / 'out.json').write_text(json.dumps(results))
+    again = run(*command, cwd=tmp_path)
+    assert again.stdout.count('ms a step') == 2, 'one run, and the table'
+    after = json.loads((tmp_path / 'out.json').read_text())['runs']
+    assert set(after) == set(kept)
+    # The same seed gives the same result.
+    assert after[dropped]['accuracy'] == kept[dropped]['accuracy']
+    table = run('--table', '--output', tmp_path / 'out.json', cwd=tmp_path)
+    assert '| PolyNL' in table.stdout
+    assert '±' in table.stdout
+    other = run(*command, '--steps', 3, cwd=tmp_path)
+    assert other.returncode == 2
+    assert "'steps': 2" in other.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize('content', [None, '', '[]', '{"runs": {}}', 'x'])
+def test_files_that_are_not_results_are_named(tmp_path, content):
+    path = tmp_path / 'some.json'
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(long_range.InputError, match=r'some\.json'):
+        long_range.read(path)
