@@ -7,6 +7,20 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 
+def as_heads(x: Tensor) -> Tensor:
+    """Lay a map out for ``scaled_dot_product_attention``.
+
+    Its kernels without an N x N matrix want an axis of heads and contiguous channels.
+
+    Args:
+        x (Tensor): (B, C, H, W).
+
+    Returns:
+        Tensor: (B, 1, N, C).
+    """
+    return x.flatten(2).transpose(1, 2).contiguous()[:, None]
+
+
 class ContextLayer(BaseModule):
     """Base of layers ``Z = X + branch(X)`` on (B, C, H, W).
 

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from .context_layer import ContextLayer
+from .context_layer import ContextLayer, as_heads
 
 
 @MODELS.register_module()
@@ -70,14 +70,14 @@ class DisentangledNonLocal(ContextLayer):
             Tensor: (B, C, H, W).
         """
         self._check_input(x)
-        # (B, N, d)
+        # (B, 1, N, d)
         queries, keys, values = (
-            conv(x).flatten(2).transpose(1, 2) for conv in (self.queries, self.keys, self.values)
+            as_heads(conv(x)) for conv in (self.queries, self.keys, self.values)
         )
-        queries = queries - queries.mean(dim=1, keepdim=True)
-        keys = keys - keys.mean(dim=1, keepdim=True)
-        scale = 1 / (queries.shape[2] ** 0.5 * self.temperature)
+        queries = queries - queries.mean(dim=2, keepdim=True)
+        keys = keys - keys.mean(dim=2, keepdim=True)
+        scale = 1 / (queries.shape[3] ** 0.5 * self.temperature)
         pairwise = scaled_dot_product_attention(queries, keys, values, scale=scale)
-        unary = self.mask(x).flatten(2).softmax(dim=2) @ values  # (B, 1, d)
-        y = (pairwise + unary).transpose(1, 2).unflatten(2, x.shape[2:])
+        unary = self.mask(x).flatten(2).softmax(dim=2)[:, None] @ values  # (B, 1, 1, d)
+        y = (pairwise + unary)[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])
         return x + self._output(y)

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, scaled_dot_product_attention
 
-from .context_layer import ContextLayer
+from .context_layer import ContextLayer, as_heads
 
 
 @MODELS.register_module()
@@ -72,11 +72,11 @@ class PyramidNonLocal(ContextLayer):
             Tensor: (B, C, H, W).
         """
         self._check_input(x)
-        queries = self.theta(x).flatten(2).transpose(1, 2)
+        queries = as_heads(self.theta(x))
         levels = []
         for scale in self.scales:
             regions = adaptive_avg_pool2d(x, tuple(ceil(side / scale) for side in x.shape[2:]))
-            keys, values = (conv(regions).flatten(2).transpose(1, 2) for conv in (self.phi, self.g))
+            keys, values = as_heads(self.phi(regions)), as_heads(self.g(regions))
             levels.append(scaled_dot_product_attention(queries, keys, values))
-        y = torch.cat(levels, dim=2).transpose(1, 2).unflatten(2, x.shape[2:])
+        y = torch.cat(levels, dim=3)[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])
         return x + self._output(y)

@@ -161,7 +161,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path):
     assert first.returncode == 0, first.stdout
     results = json.loads((tmp_path / 'out.json').read_text())
     assert len(results['runs']) == 2 * (2 + 2)  # layers x (rates + seeds)
-    dropped = [name for name in results['runs'] if name.endswith(' 2')][0]
+    dropped = next(name for name in results['runs'] if name.endswith(' 2'))
     kept = dict(results['runs'])
     del results['runs'][dropped]
     (tmp_path / 'out.json').write_text(json.dumps(results))

@@ -173,3 +173,18 @@ def test_bad_arguments_are_named(name, kwargs, words):
     with pytest.raises(ValueError, match='accepted') as caught:
         build(name, **kwargs)
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize('name', ['DisentangledNonLocal', 'PyramidNonLocal'])
+def test_no_matrix_of_pairs_is_stored(name):
+    layer = build(name)
+    x = torch.randn(1, 8, 48, 48, requires_grad=True)
+    kept = {}
+
+    def pack(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        layer(x)
+    assert sum(kept.values()) < 20 * 4 * x.numel()  # All pairs would take 288 times x.

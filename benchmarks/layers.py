@@ -1,0 +1,260 @@
+"""What each non-local layer costs: parameters, operations, time and memory.
+
+    python benchmarks/layers.py --threads 2 --output layers.json --plot layers.png
+
+First at the res4 site of a Mask R-CNN on 800 x 1344 pixels: 50 x 84 positions, 1024 channels
+between two blocks and 256 inside a bottleneck. Then over growing numbers of positions. Prints
+tables in Markdown. Layers stand in it with the arguments that their papers or mmcv use by default.
+"""
+
+import os
+import sys
+from os.path import abspath, dirname
+
+# A script's own folder comes first on the path, and `operator.py` in this one would hide the
+# standard library's.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # Read once, when torch is imported.
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import mmcv.cnn.bricks  # noqa: E402, F401  Registers mmcv's layers.
+import torch  # noqa: E402
+from mmengine.registry import MODELS  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+import polynl_mmdet.layers  # noqa: E402, F401  Registers ours.
+from benchmarks.measure import (  # noqa: E402
+    bytes_kept,
+    fitted_exponent,
+    interleaved_times,
+    machine,
+    markdown,
+    peak_bytes,
+)
+
+LAYERS = {
+    'PolyNL': {},
+    'NonLocal2d': {},
+    'DisentangledNonLocal': {},
+    'PyramidNonLocal': {},
+    'GeneralizedAttention': dict(num_heads=8),
+    'EfficientAttention': {},
+    'DoubleAttention': {},
+    'CompactGeneralizedNonLocal': {},
+    'ContextBlock': dict(ratio=1 / 16),
+    'SqueezeExcitation': {},
+    'SpatialBias': {},
+}
+SITES = ((1024, 50, 84), (256, 50, 84))
+SCALING_CHANNELS = 256
+SCALING_SIDES = (16, 32, 64, 128, 256)
+MARKS = 'os^vD<>PX*h'
+
+
+def build(name: str, channels: int) -> nn.Module:
+    """nn.Module: a layer as in a trained network, away from its initial zeros."""
+    torch.manual_seed(0)
+    layer = MODELS.build(dict(type=name, in_channels=channels, **LAYERS[name]))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    return layer
+
+
+def _attention_flops(queries: list[int], keys: list[int], values: list[int], *_, **__) -> int:
+    """int: operations of softmax(Q K^T) V, from shapes (B, heads, N, d)."""
+    batch, heads, count, width = queries
+    return 2 * batch * heads * count * keys[2] * (width + values[3])
+
+
+def flops(layer: nn.Module, x: Tensor) -> int:
+    """int: operations of a forward pass in products and convolutions; a multiply-add counts 2."""
+    # PyTorch's counter does not know the attention kernel of a CPU.
+    extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=extra)
+    with counter, torch.no_grad():
+        layer(x)
+    return counter.get_total_flops()
+
+
+def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]:
+    """Measure every layer at one shape.
+
+    Args:
+        shape (tuple): C, H, W; one picture.
+        args (argparse.Namespace): The command line's.
+
+    Returns:
+        list[dict]: ``name``, ``parameters``, ``flops`` of a forward pass, seconds ``forward`` and
+        ``step`` (forward and backward), bytes ``kept`` for the backward pass and ``peak`` of a
+        step; or why a layer was ``left out``.
+    """
+    x = torch.randn(1, *shape, requires_grad=True)
+    grad = torch.randn(1, *shape)
+    found = {name: build(name, shape[0]) for name in args.layer}
+    rows = []
+    for name in list(found):
+        row = {'name': name, 'shape': list(shape)}
+        rows.append(row)
+        gigabytes = 4 * n_squared_matrices(name) * (shape[1] * shape[2]) ** 2 / 1e9
+        if gigabytes > args.memory:
+            row['left out'] = f'{gigabytes:.0f} GB'
+            del found[name]
+
+    def forward(layer: nn.Module) -> None:
+        with torch.no_grad():
+            layer(x)
+
+    def step(layer: nn.Module) -> None:
+        parameters = [p for p in layer.parameters() if p.requires_grad]
+        torch.autograd.grad(layer(x), (x, *parameters), grad)
+
+    runs = {(name, 'forward'): lambda m=m: forward(m) for name, m in found.items()}
+    runs.update({(name, 'step'): lambda m=m: step(m) for name, m in found.items()})
+    times = interleaved_times(runs, 'cpu', args.budget, args.rounds, warm_up=1)
+    for row in rows:
+        name = row['name']
+        if name not in found:
+            continue
+        layer = found[name]
+        row['parameters'] = sum(p.numel() for p in layer.parameters())
+        row['flops'] = flops(layer, x)
+        for quantity in ('forward', 'step'):
+            row[quantity] = statistics.median(times[name, quantity])
+        row['kept'] = bytes_kept(lambda m=layer: m(x), list(layer.parameters()))
+        row['peak'] = peak_bytes(lambda m=layer: step(m), 'cpu')
+    return rows
+
+
+def n_squared_matrices(name: str) -> float:
+    """float: N x N matrices that a step holds, for the limit on memory."""
+    return {'NonLocal2d': 4, 'GeneralizedAttention': 8}.get(name, 0)
+
+
+def show(rows: list[dict], title: str) -> None:
+    """Print one shape's table, quickest forward pass first."""
+    channels, height, width = rows[0]['shape']
+    size = 4 * channels * height * width
+    print(f'\n{title}: {channels} channels, {height} x {width}\n')
+    done = sorted((row for row in rows if 'forward' in row), key=lambda row: row['forward'])
+    header = ['', 'parameters', 'GFLOP', 'forward ms', 'step ms', 'kept / input', 'peak / input']
+    cells = [
+        [
+            row['name'],
+            f'{row["parameters"]:,}',
+            f'{row["flops"] / 1e9:.3g}',
+            f'{row["forward"] * 1e3:.1f}',
+            f'{row["step"] * 1e3:.1f}',
+            f'{row["kept"] / size:.2f}',
+            f'{row["peak"] / size:.2f}',
+        ]
+        for row in done
+    ]
+    cells += [[row['name'], *[''] * 5, row['left out']] for row in rows if 'left out' in row]
+    print(markdown(header, cells), flush=True)
+
+
+def show_exponents(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Print the slopes of log time and log memory over log N, the two largest sizes apart."""
+    exponents: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(row['name'] for row in rows):
+        mine = [row for row in rows if row['name'] == name and 'forward' in row][-3:]
+        if len(mine) < 2:
+            continue
+        counts = [row['shape'][1] * row['shape'][2] for row in mine]
+        exponents[name] = {
+            quantity: fitted_exponent(counts, [row[quantity] for row in mine])
+            for quantity in ('forward', 'step', 'peak')
+        }
+        exponents[name]['from'], exponents[name]['to'] = counts[0], counts[-1]
+    print('\nexponents over N (the last three sizes that were measured)\n')
+    header = ['', 'N', 'forward', 'step', 'peak']
+    print(
+        markdown(
+            header,
+            [
+                [name, f'{line["from"]:,} to {line["to"]:,}']
+                + [f'{line[quantity]:.2f}' for quantity in header[2:]]
+                for name, line in exponents.items()
+            ],
+        )
+    )
+    return exponents
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Draw time and memory of a step over N, log-log."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5))
+    panels = (('step', 1e3, 'ms, forward and backward'), ('peak', 1e-6, 'MB at most in a step'))
+    for axis, (quantity, scale, label) in zip(axes, panels):
+        for mark, name in zip(MARKS, dict.fromkeys(row['name'] for row in rows)):
+            mine = [row for row in rows if row['name'] == name and quantity in row]
+            counts = [row['shape'][1] * row['shape'][2] for row in mine]
+            values = [scale * row[quantity] for row in mine]
+            axis.loglog(counts, values, mark + '-', ms=4, lw=1.2, label=name)
+        axis.set(xlabel='positions N', ylabel=label)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.suptitle(f'{SCALING_CHANNELS} channels, one picture, float32')
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def parse_args() -> argparse.Namespace:
+    """argparse.Namespace: the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
+    parser.add_argument('--threads', type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument('--budget', type=float, default=20.0, help='seconds of rounds a shape')
+    parser.add_argument('--rounds', type=int, default=3, help='rounds at least')
+    parser.add_argument('--memory', type=float, default=6.0, help='GB that one layer may take')
+    parser.add_argument('--quick', action='store_true', help='tiny shapes: a check that it runs')
+    parser.add_argument('--output', type=Path, help='JSON file')
+    parser.add_argument('--plot', type=Path, help='picture of the scaling')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure both parts, print and write them."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    report = {
+        'command': ' '.join(['python benchmarks/layers.py', *sys.argv[1:]]),
+        'machine': machine('cpu'),
+        'sites': [],
+        'scaling': [],
+    }
+    print(report['machine'])
+    if args.quick:
+        args.budget, args.rounds = 0.0, 1
+    for shape in ((32, 6, 7),) if args.quick else SITES:
+        report['sites'] += measure(shape, args)
+        show(report['sites'][-len(args.layer) :], 'site in res4')
+    channels, sides = (32, (4, 8)) if args.quick else (SCALING_CHANNELS, SCALING_SIDES)
+    for side in sides:
+        report['scaling'] += measure((channels, side, side), args)
+        show(report['scaling'][-len(args.layer) :], 'scaling')
+    report['exponents'] = show_exponents(report['scaling'])
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+    if args.plot:
+        plot(report['scaling'], args.plot)
+
+
+if __name__ == '__main__':
+    main(parse_args())
