@@ -3,6 +3,7 @@
 Examples:
     python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0
     python tools/make_toy_data.py wider data/toy_wider --train 400 --val 80 --seed 0
+    python tools/make_toy_data.py far-cue data/toy_far_cue --train 400 --val 100 --seed 0
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ def make_wider(args: argparse.Namespace) -> None:
     print(f'wrote {args.train} + {args.val} pictures with faces to {args.out}')
 
 
+def make_far_cue(args: argparse.Namespace) -> None:
+    """Shapes whose class is decided by something far away, COCO layout."""
+    from polynl_mmdet.datasets.toy_far_cue import make_toy_far_cue
+
+    make_toy_far_cue(args.out, args.train, args.val, args.seed, args.overwrite)
+    print(f'wrote {args.train} + {args.val} pictures with a far cue to {args.out}')
+
+
 def parse_args() -> argparse.Namespace:
     """argparse.Namespace: this tool's options."""
     parser = argparse.ArgumentParser(
@@ -50,6 +59,13 @@ def parse_args() -> argparse.Namespace:
     wider.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     wider.add_argument('--size', type=int, default=256, help='side of a picture in pixels')
     wider.add_argument('--overwrite', action='store_true', help='write over existing toy data')
+    cue = kinds.add_parser('far-cue', help='the class is decided by a far cue, COCO layout')
+    cue.set_defaults(make=make_far_cue)
+    cue.add_argument('out', help='folder to write')
+    cue.add_argument('--train', type=int, default=400, help='training pictures')
+    cue.add_argument('--val', type=int, default=100, help='validation pictures')
+    cue.add_argument('--seed', type=int, default=0, help='seed of all randomness')
+    cue.add_argument('--overwrite', action='store_true', help='write over existing toy data')
     return parser.parse_args()
 
 
