@@ -1,23 +1,22 @@
-"""How things are timed and weighed here: interleaved medians, bytes kept, peak memory."""
+"""How things are timed and weighed here: interleaved rounds, bytes kept, peak memory."""
 
 from __future__ import annotations
 
 import platform
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
 
-def interleaved_medians(
+def interleaved_times(
     functions: dict[str, Callable[[], object]],
     device: str,
     budget: float = 2.0,
     rounds: int = 5,
     warm_up: int = 2,
-) -> dict[str, float]:
-    """Median seconds of each function, all of them called in turn in every round.
+) -> dict[str, list[float]]:
+    """Seconds of each function in every round, all of them called in turn.
 
     Taking turns spreads whatever else the machine does over all rivals alike.
 
@@ -29,7 +28,7 @@ def interleaved_medians(
         warm_up (int): Rounds before that, not counted.
 
     Returns:
-        dict[str, float]: Name to median seconds.
+        dict[str, list[float]]: Name to the seconds of every round.
     """
     times = {name: [] for name in functions}
     for _ in range(warm_up):
@@ -43,7 +42,7 @@ def interleaved_medians(
             function()
             _wait(device)
             times[name].append(time.perf_counter() - before)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return times
 
 
 def bytes_kept(forward: Callable[[], torch.Tensor], aside: list[torch.Tensor]) -> int:

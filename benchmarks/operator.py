@@ -19,6 +19,7 @@ import json  # noqa: E402
 import os  # noqa: E402
 from math import exp, fsum, log  # noqa: E402
 from pathlib import Path  # noqa: E402
+from statistics import median  # noqa: E402
 
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # read once, when torch is imported
 
@@ -28,7 +29,7 @@ from benchmarks import rivals  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     bytes_kept,
     fitted_exponent,
-    interleaved_medians,
+    interleaved_times,
     machine,
     markdown,
     peak_bytes,
@@ -132,7 +133,8 @@ def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[
         args (argparse.Namespace): The command line's.
 
     Returns:
-        list[dict]: The floor first. ``forward`` and ``step`` (forward and backward) in seconds,
+        list[dict]: The floor first. ``forward`` and ``step`` (forward and backward), median
+        seconds, and the ``least`` of each, which another process on the machine disturbs less;
         ``kept`` and ``peak`` (of a step) in multiples of the input's bytes; or why a rival was
         ``left out``.
     """
@@ -165,15 +167,17 @@ def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[
     quick = {key: run for key, run in runs.items() if key not in slow}
     rounds = 1 if args.quick else 5
     budget = 0.0 if args.quick else args.budget
-    medians = interleaved_medians(quick, args.device, budget, rounds)
+    times = interleaved_times(quick, args.device, budget, rounds)
     if slow:
-        medians.update(
-            interleaved_medians({k: runs[k] for k in slow}, args.device, 0.0, min(rounds, 3), 1)
+        times.update(
+            interleaved_times({k: runs[k] for k in slow}, args.device, 0.0, min(rounds, 3), 1)
         )
     rows = [{'name': 'floor (2, 5 products)'}] + [{'name': name} for name in found]
     for row in rows:
         key = rivals.FORWARD_FLOOR if row is rows[0] else row['name']
-        row.update(forward=medians[key, 'forward'], step=medians[key, 'step'])
+        for quantity in ('forward', 'step'):
+            row[quantity] = median(times[key, quantity])
+            row[f'{quantity}, least'] = min(times[key, quantity])
         if row is not rows[0]:
             rival = found[row['name']]
             size = x.numel() * x.element_size()
@@ -238,13 +242,15 @@ def _show_summary(rows: list[dict]) -> dict[str, dict[str, float]]:
         ('all', shapes),
     ):
         for quantity in ('forward', 'step') if chosen else ():
-            for above, below in (
-                ('auto', floor),
-                ('literal', 'auto'),
-                ('formula, autograd', 'auto'),
+            for above, below, kind in (
+                ('auto', floor, ''),
+                ('auto', floor, ', least'),
+                ('literal', 'auto', ''),
+                ('formula, autograd', 'auto', ''),
             ):
-                ratios = [at[s, above][quantity] / at[s, below][quantity] for s in chosen]
-                summary[f'{label}: {quantity}, {above} / {below}'] = {
+                key = quantity + kind
+                ratios = [at[s, above][key] / at[s, below][key] for s in chosen]
+                summary[f'{label}: {key}, {above} / {below}'] = {
                     'mean': exp(fsum(map(log, ratios)) / len(ratios)),
                     'least': min(ratios),
                     'most': max(ratios),

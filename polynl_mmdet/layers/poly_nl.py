@@ -11,6 +11,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..ops import poly_nl
 
@@ -29,7 +30,7 @@ class PolyNL(BaseModule):
         in_channels (int): Channels C of the input.
         norm_cfg (dict, optional): Norm layer on the polynomial branch (after W3). Note that
             detectors usually train with ``norm_eval=True``, where a BatchNorm keeps its initial
-            statistics. Defaults to None: no norm.
+            statistics. In eval mode it is folded into W3. Defaults to None: no norm.
         bias (bool): Whether W1, W2 and W3 have biases. Defaults to False.
         init_cfg (dict or list[dict], optional): As in mmengine's BaseModule. Defaults to None.
 
@@ -100,6 +101,9 @@ class PolyNL(BaseModule):
         biases = (self.b1, self.b2, self.b3)
         if self.norm is None:
             return poly_nl(x, *weights, self.alpha, self.beta, *biases)
+        if _is_fixed_batch_norm(self.norm):
+            w3, b3 = _fold(self.norm, self.w3, self.b3)
+            return poly_nl(x, self.w1, self.w2, w3, self.alpha, self.beta, self.b1, self.b2, b3)
         zero, one = torch.zeros_like(self.alpha), torch.ones_like(self.beta)
         branch = self.norm(poly_nl(x, *weights, zero, one, *biases))
         return self.alpha.to(x.dtype) * x + self.beta.to(x.dtype) * branch
@@ -107,3 +111,21 @@ class PolyNL(BaseModule):
     def extra_repr(self) -> str:
         """str: The constructor's arguments for ``print(model)``."""
         return f'in_channels={self.in_channels}, bias={self.b1 is not None}'
+
+
+def _is_fixed_batch_norm(norm: nn.Module) -> bool:
+    """Whether ``norm`` is affine with constants of its own: a BatchNorm in eval mode."""
+    return isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
+
+
+def _fold(norm: _BatchNorm, w3: Tensor, b3: Tensor | None) -> tuple[Tensor, Tensor]:
+    """W3 and b3 such that the branch comes out normalised; differentiable in all of them."""
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    if b3 is not None:
+        shift = shift + scale * b3
+    return scale[:, None] * w3, shift

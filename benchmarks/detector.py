@@ -1,0 +1,198 @@
+"""What a layer adds to Mask R-CNN R50-FPN: time, parameters, floating-point operations.
+
+    python benchmarks/detector.py --threads 2 --output detector.json
+
+Weights are random and the same in all detectors, whose layers start as the identity: all of them
+see the same proposals. ``forward`` is the whole network, heads on proposals included, without the
+final non-maximum suppression; ``step`` is losses, backward pass and an SGD update, with frozen stem
+and norm statistics as in mmdet's schedule. Needs mmdet. ``--quick`` is a check that it runs.
+"""
+
+import sys
+from os.path import abspath, dirname
+
+# As in operator.py, which lies beside this file: keep it from hiding a standard module.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+from functools import partial  # noqa: E402
+from pathlib import Path  # noqa: E402
+from statistics import median  # noqa: E402
+
+import torch  # noqa: E402
+from mmdet.registry import MODELS  # noqa: E402
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
+from mmdet.utils import register_all_modules  # noqa: E402
+from mmengine.analysis import get_model_complexity_info  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.structures import InstanceData  # noqa: E402
+
+from benchmarks.measure import interleaved_times, machine, markdown  # noqa: E402
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+CONTEXT_BLOCKS = dict(
+    cfg=dict(type='ContextBlock', ratio=1.0 / 16),
+    stages=(False, True, True, True),
+    position='after_conv3',
+)
+DETECTORS = {
+    'none': ('_base_/mask-rcnn_r50_fpn_1x_coco.py', {}),
+    'Poly-NL c4': ('mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py', {}),
+    'Poly-NL c3-c5': ('mask_rcnn/mask-rcnn_r50-polynl-c3-c5_fpn_1x_coco.py', {}),
+    'NonLocal2d c4': ('mask_rcnn/mask-rcnn_r50-nl-c4_fpn_1x_coco.py', {}),
+    'GC c3-c5': (
+        '_base_/mask-rcnn_r50_fpn_1x_coco.py',
+        {'model.backbone.plugins': [CONTEXT_BLOCKS]},
+    ),
+}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--threads', type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument('--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS))
+    parser.add_argument('--size', nargs=2, type=int, default=[800, 1333], metavar=('H', 'W'))
+    parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument('--rounds', type=int, default=7, help='forward passes of each detector')
+    parser.add_argument('--steps', type=int, default=3, help='training steps of each detector')
+    parser.add_argument('--quick', action='store_true', help='a small picture, one round')
+    parser.add_argument('--output', type=Path, help='JSON file')
+    args = parser.parse_args()
+    if args.detectors[0] != 'none':
+        parser.error(f'--detectors: starts with {args.detectors[0]!r}; accepted: none first')
+    if args.quick:
+        args.size, args.rounds, args.steps = [128, 160], 1, 1
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    register_all_modules()
+    report = {'machine': machine(args.device), 'size': args.size, 'batch': args.batch}
+    print(f'{report["machine"]}, {args.batch} x {args.size[0]} x {args.size[1]}')
+    models = _build(args)
+    data = _data(models['none'], args)
+    report['rows'] = rows = [_weigh(name, model, data) for name, model in models.items()]
+    forward = {name: partial(_forward, model, data) for name, model in models.items()}
+    step = {name: _stepper(model, data) for name, model in models.items()}
+    for quantity, functions, rounds in (
+        ('forward', forward, args.rounds),
+        ('step', step, args.steps),
+    ):
+        times = interleaved_times(functions, args.device, 0.0, rounds, 1)
+        for row in rows:
+            mine = times[row['name']]
+            row[quantity] = median(mine)
+            # Differences within a round: what disturbs a whole round cancels.
+            row[f'{quantity} added'] = median(a / b - 1 for a, b in zip(mine, times['none']))
+    _show(rows)
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+
+
+def _build(args: argparse.Namespace) -> dict[str, torch.nn.Module]:
+    """The detectors, all with the first one's weights where they have the same ones."""
+    models = {}
+    for name in args.detectors:
+        path, changes = DETECTORS[name]
+        cfg = Config.fromfile(CONFIGS / path)
+        cfg.merge_from_dict({'model.backbone.init_cfg': None, **changes})
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        model.to(args.device)
+        if models:
+            state = models['none'].state_dict()
+            unknown = model.load_state_dict(state, strict=False).unexpected_keys
+            if unknown:
+                raise SystemExit(f'{name}: lacks {unknown[0]}, which the plain detector has')
+        models[name] = model
+    return models
+
+
+def _data(model: torch.nn.Module, args: argparse.Namespace) -> dict:
+    """A batch of noise with twenty objects a picture, as the data preprocessor hands it on."""
+    rng = torch.Generator().manual_seed(0)
+    height, width = args.size
+    inputs, samples = [], []
+    for _ in range(args.batch):
+        inputs.append(torch.randint(0, 256, (3, height, width), generator=rng).byte())
+        corners = torch.rand(20, 2, generator=rng) * 0.7
+        sizes = 0.05 + torch.rand(20, 2, generator=rng) * 0.25
+        scale = torch.tensor([width, height] * 2)
+        boxes = torch.cat((corners, corners + sizes), 1) * scale
+        masks = torch.zeros(20, height, width, dtype=torch.uint8)
+        for mask, (left, top, right, bottom) in zip(masks, boxes.long().tolist()):
+            mask[top:bottom, left:right] = 1
+        sample = DetDataSample()
+        sample.gt_instances = InstanceData(
+            bboxes=boxes,
+            labels=torch.randint(0, 80, (20,), generator=rng),
+            masks=BitmapMasks(masks.numpy(), height, width),
+        )
+        shape = (height, width)
+        sample.set_metainfo(dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)))
+        samples.append(sample)
+    return model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training=True)
+
+
+def _forward(model: torch.nn.Module, data: dict) -> None:
+    model.eval()
+    with torch.no_grad():
+        model(data['inputs'], data['data_samples'], mode='tensor')
+
+
+def _stepper(model: torch.nn.Module, data: dict):
+    """A function that trains once; the learning rate is too small to change the proposals."""
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9
+    )
+
+    def step() -> None:
+        model.train()
+        losses = model(data['inputs'], data['data_samples'], mode='loss')
+        total, _ = model.parse_losses(losses)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def _weigh(name: str, model: torch.nn.Module, data: dict) -> dict:
+    """Parameters and floating-point operations (products counted once) of a forward pass."""
+    model.eval()
+    whole = model.forward
+    model.forward = partial(whole, data_samples=data['data_samples'])
+    try:
+        found = get_model_complexity_info(
+            model, None, inputs=data['inputs'], show_table=False, show_arch=False
+        )
+    finally:
+        model.forward = whole
+    return {'name': name, 'params': found['params'], 'flops': found['flops']}
+
+
+def _show(rows: list[dict]) -> None:
+    header = ['', 'M parameters', 'GFLOPs', 'forward s', 'added', 'step s', 'added']
+    cells = [
+        [
+            row['name'],
+            f'{row["params"] / 1e6:.2f}',
+            f'{row["flops"] / 1e9:.1f}',
+            f'{row["forward"]:.2f}',
+            f'{row["forward added"]:+.1%}',
+            f'{row["step"]:.2f}',
+            f'{row["step added"]:+.1%}',
+        ]
+        for row in rows
+    ]
+    print('\n' + markdown(header, cells))
+
+
+if __name__ == '__main__':
+    main()
