@@ -3,8 +3,9 @@
     python benchmarks/layers.py --threads 2 --output layers.json --plot layers.png
 
 First at the res4 site of a Mask R-CNN on 800 x 1344 pixels: 50 x 84 positions, 1024 channels
-between two blocks and 256 inside a bottleneck. Then over growing numbers of positions. Prints
-tables in Markdown. Layers stand in it with the arguments that their papers or mmcv use by default.
+between two blocks and 256 inside a bottleneck. Then over growing numbers of positions, then whole
+backbones. Prints tables in Markdown. Layers have the arguments that their papers or mmcv use by
+default.
 """
 
 import os
@@ -27,7 +28,8 @@ from mmengine.registry import MODELS  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-import polynl_mmdet.layers  # noqa: E402, F401  Registers ours.
+import polynl_mmdet  # noqa: E402, F401  Registers ours.
+from benchmarks import layer_networks  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     bytes_kept,
     fitted_exponent,
@@ -249,6 +251,8 @@ def main(args: argparse.Namespace) -> None:
         report['scaling'] += measure((channels, side, side), args)
         show(report['scaling'][-len(args.layer) :], 'scaling')
     report['exponents'] = show_exponents(report['scaling'])
+    report['networks'] = layer_networks.measure(args)
+    layer_networks.show(report['networks'])
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')

@@ -54,6 +54,17 @@ def test_a_quick_run_measures_every_layer(tmp_path):
             assert row['parameters'] > 0
             assert row['forward'] > 0
             assert 0 < row['kept'] <= row['peak']
+    added = {row['name']: row['added'] for row in report['networks']}
+    assert added['ResNet-50'] == 0
+    # Theta, phi, g and the way back, each C x C / 2, and their biases.
+    assert added['NonLocal2d x 5'] == sum(
+        n * (2 * c**2 + 5 * c // 2) for n, c in ((2, 512), (3, 1024))
+    )
+    assert added['Poly-NL x 5'] == sum(n * (3 * c**2 + 2) for n, c in ((2, 512), (3, 1024)))
+    # The reduction, its norm, the 1-D convolution, the maps' norm and the 1x1 convolution.
+    assert added['Spatial Bias, c2-c4'] == sum(
+        n * (5 * c + 10 + 30100 + 6 + 12 * c) for n, c in ((3, 64), (4, 128), (6, 256))
+    )
     assert set(report['exponents']) == set(layers.LAYERS)
     assert (tmp_path / 'out.png').stat().st_size > 5000
     assert all(f'| {name} ' in done.stdout for name in layers.LAYERS)

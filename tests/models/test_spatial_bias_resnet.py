@@ -242,6 +242,17 @@ def test_frozen_stages_and_norm_eval():
     assert torch.equal(term.maps_norm.running_mean, statistics)
 
 
+def test_the_configs_train_every_map(repo_root):
+    from mmengine.config import Config
+
+    for name in ('spatial-bias', 'spatial-bias-polynl-c4'):
+        path = repo_root / f'configs/mask_rcnn/mask-rcnn_r50-{name}_fpn_1x_coco.py'
+        model = MODELS.build({**Config.fromfile(path).model.backbone, 'init_cfg': None})
+        model.train()
+        frozen = {key for key, p in model.named_parameters() if not p.requires_grad}
+        assert frozen == {'conv1.weight', 'bn1.weight', 'bn1.bias'}
+
+
 def test_init_weights_keeps_it_a_plain_resnet():
     """The backbone's init_cfg fills every convolution, this one's too."""
     model = build(zero_init_residual=False)
