@@ -62,10 +62,10 @@ BACKWARD = {
 # CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads, by benchmarks/calibrate.py.
 # CUDA: not measured; a data-centre GPU's data sheet, and every product at the same rate.
 RATES = {
-    ('cpu', torch.float32): Rates(1.8e11, 0.70, 0.95, 1.8e11, 2.0e10, 4e-6),
-    ('cpu', torch.float64): Rates(9.0e10, 0.75, 1.0, 9.0e10, 2.0e10, 4e-6),
-    ('cpu', torch.bfloat16): Rates(4.0e11, 1.6, 2.3, 1.8e11, 1.5e10, 4e-6),
-    ('cpu', torch.float16): Rates(1.4e11, 0.60, 0.9, 1.8e11, 1.0e10, 4e-6),
+    ('cpu', torch.float32): Rates(1.8e11, 0.80, 0.95, 1.3e11, 3.0e10, 4e-6),
+    ('cpu', torch.float64): Rates(9.0e10, 0.80, 1.0, 6.5e10, 3.0e10, 4e-6),
+    ('cpu', torch.bfloat16): Rates(4.0e11, 1.6, 2.3, 1.3e11, 1.5e10, 4e-6),
+    ('cpu', torch.float16): Rates(1.4e11, 0.60, 0.9, 1.3e11, 1.0e10, 4e-6),
     ('cuda', torch.float32): Rates(4e13, 1.0, 1.0, 4e13, 2e12, 5e-6),
     ('cuda', torch.float64): Rates(2e13, 1.0, 1.0, 2e13, 2e12, 5e-6),
     ('cuda', torch.bfloat16): Rates(4e14, 1.0, 1.0, 4e13, 2e12, 5e-6),

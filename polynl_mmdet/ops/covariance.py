@@ -31,10 +31,7 @@ class Parameters(NamedTuple):
     b3: Tensor | None
 
     def to(self, dtype: torch.dtype) -> Parameters:
-        return Parameters(*(None if p is None else p.to(dtype) for p in self))
-
-    def detach(self) -> Parameters:
-        return Parameters(*(None if p is None else p.detach() for p in self))
+        return Parameters(*(p if p is None or p.dtype == dtype else p.to(dtype) for p in self))
 
 
 class Moments(NamedTuple):
@@ -55,14 +52,18 @@ def forward(x: Tensor, p: Parameters) -> tuple[Tensor, Moments]:
     Returns:
         tuple[Tensor, Moments]: Z like ``x``; the moments in float32 or better.
     """
-    found = moments(x, p)
-    return _apply(x, p.to(accumulator(x.dtype)), found.context, Positions(x)), found
+    layout = Positions(x)
+    p = p.to(accumulator(x.dtype))
+    found = _moments(x, p, layout)
+    return _apply(x, p, found.context, layout), found
 
 
 def moments(x: Tensor, p: Parameters) -> Moments:
     """The moments of ``x`` that the layer is a function of; arguments as in :func:`forward`."""
-    layout = Positions(x)
-    p = p.to(accumulator(x.dtype))
+    return _moments(x, p.to(accumulator(x.dtype)), Positions(x))
+
+
+def _moments(x: Tensor, p: Parameters, layout: Positions) -> Moments:
     second = cross_moment(x, x, layout) * (1.0 / layout.count)
     mean = x.mean(tuple(range(2, x.dim())), dtype=second.dtype) if _biased(p) else None
     return Moments(second, mean, _context(second, mean, p))

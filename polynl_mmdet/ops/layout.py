@@ -32,7 +32,8 @@ class Positions:
         compiling = torch.compiler.is_compiling()  # a compiler places copies where it likes
         order = spatial if compiling else sorted(spatial, key=x.stride, reverse=True)
         self._order = (0, 1, *order)
-        sorted_x = x.permute(self._order)
+        self._sorted = self._order == tuple(range(x.dim()))
+        sorted_x = self._sort(x)
         self._sizes = sorted_x.shape[2:]
         self.count = prod(self._sizes)
         axes = [
@@ -47,18 +48,23 @@ class Positions:
 
     def view(self, t: Tensor) -> Tensor:
         """(B, C, *spatial) as (B, C, N); a copy only if ``t`` lies in memory otherwise than x."""
-        return t.permute(self._order).flatten(2)
+        return self._sort(t).flatten(2)
 
     def pieces(self, t: Tensor) -> Tensor:
         """``t`` in the order of ``view``, as (B, C, S, ...), to be cut along axis 2."""
-        t = t.permute(self._order)
+        t = self._sort(t)
         return t.flatten(2) if self._one_axis else t
 
     def restore(self, t: Tensor) -> Tensor:
         """The inverse of ``view`` and of ``pieces``, without a copy."""
         t = t.unflatten(2, self._sizes) if t.dim() == 3 else t
+        if self._sorted:
+            return t
         inverse = [self._order.index(axis) for axis in range(len(self._order))]
         return t.permute(inverse)
+
+    def _sort(self, t: Tensor) -> Tensor:
+        return t if self._sorted else t.permute(self._order)
 
     def empty(self, t: Tensor) -> Tensor:
         """Memory for a result like ``t``, itself a result of ``pieces``; same dtype."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -83,12 +84,16 @@ def poly_nl(
                 t is not None and t.requires_grad for t in (x, *p)
             )
             if method == 'auto':
-                method = cheaper_method(x.shape, x.dtype, kind, wanted)
+                choose = cheaper_method if torch.compiler.is_compiling() else _remembered_method
+                method = choose(x.shape, x.dtype, kind, wanted)
             if wanted:
                 return _PolyNL.apply(method, x, *p)
             if method == 'literal':
                 return literal.forward(x, p)
             return covariance.forward(x, p)[0]
+
+
+_remembered_method = lru_cache(maxsize=1024)(cheaper_method)
 
 
 class _PolyNL(torch.autograd.Function):

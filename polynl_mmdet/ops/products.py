@@ -15,8 +15,9 @@ from .precision import accumulator
 
 # A product below this many floating-point operations a sample is over before slicing pays.
 _WORTH_SLICING = 2e7
-# Splits of the sum over positions, and the least positions a split keeps.
+# Splits of the sum over positions (narrow products take more), and the least positions in one.
 _SPLITS = 4
+_NARROW, _NARROW_SPLITS = 128, 8
 _POSITIONS_A_SPLIT = 256
 # Whether CUDA's product of 16-bit operands can give its float32 sums unrounded.
 _CUDA_WIDENS = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
@@ -85,7 +86,8 @@ def _moment(g: Tensor, x: Tensor) -> Tensor:
     sliced = x.device.type == 'cpu' and 2.0 * count * channels**2 >= _WORTH_SLICING
     if not sliced:
         return torch.bmm(g, x.transpose(1, 2))
-    splits = max(1, min(_SPLITS, count // max(_POSITIONS_A_SPLIT, channels)))
+    most = _SPLITS if channels >= _NARROW else _NARROW_SPLITS
+    splits = max(1, min(most, count // max(_POSITIONS_A_SPLIT, channels)))
     out = x.new_empty(batch, channels, channels)
     for sample in range(batch):
         if g is x:

@@ -1,0 +1,87 @@
+"""The benchmarks run and write what they measured. How fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT_MM = """
+import runpy, sys
+for name in ('mmcv', 'mmengine', 'mmdet', 'numpy', 'matplotlib'):
+    sys.modules[name] = None  # as if it were not installed
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition('/')[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def run(repo_root, script, *args, before=()):
+    command = [sys.executable, *before, str(repo_root / 'benchmarks' / script), *map(str, args)]
+    done = subprocess.run(
+        command,
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_operator(repo_root, tmp_path):
+    out = run(repo_root, 'operator.py', '--quick', '--threads', 1, '--output', tmp_path / 'o.json')
+    report = json.loads((tmp_path / 'o.json').read_text())
+    names = [row['name'] for row in report['rows']]
+    assert names[:4] == ['floor (2, 5 products)', 'covariance', 'literal', 'auto']
+    assert {'NonLocal2d, embedded', 'NonLocal2d, dot', 'ContextBlock'} <= set(names)
+    for row in report['rows'][1:]:
+        assert row['forward'] > 0
+        assert row['step'] > 0
+        assert row['kept'] >= 1
+        assert row['peak'] >= 2  # at least the output and the gradient
+        assert row['name'] in out
+    covariance, literal = report['rows'][1:3]
+    assert covariance['kept'] < 1.1
+    assert literal['kept'] == 1
+
+
+def test_scaling_draws_a_picture(repo_root, tmp_path):
+    pytest.importorskip('matplotlib')
+    paths = ('--output', tmp_path / 's.json', '--plot', tmp_path / 's.png')
+    out = run(repo_root, 'operator.py', '--scaling', '--quick', *paths)
+    assert 'exponents over N' in out
+    assert (tmp_path / 's.png').read_bytes().startswith(b'\x89PNG')
+    report = json.loads((tmp_path / 's.json').read_text())
+    kept = report['exponents']['literal, C=16, kept']
+    assert kept == pytest.approx(1.0)
+
+
+def test_operator_needs_torch_alone(repo_root):
+    out = run(repo_root, 'operator.py', '--quick', before=('-c', WITHOUT_MM))
+    assert 'mmcv is not installed: NonLocal2d, embedded, NonLocal2d, dot, ContextBlock' in out
+    assert '| covariance' in out
+
+
+def test_calibrate(repo_root):
+    out = run(repo_root, 'calibrate.py', '--quick', '--dtypes', 'float32')
+    assert "('cpu', torch.float32): Rates(" in out
+    assert 'x the better' in out
+
+
+@pytest.mark.slow
+def test_detector(repo_root, tmp_path):
+    output = tmp_path / 'd.json'
+    chosen = ('--detectors', 'none', 'Poly-NL c4', 'NonLocal2d c4')
+    run(repo_root, 'detector.py', '--quick', '--output', output, *chosen)
+    rows = {row['name']: row for row in json.loads(output.read_text())['rows']}
+    channels, positions = 1024, 8 * 10
+    # Three C x C weights and two scalars; two products over the positions and one of matrices.
+    added = rows['Poly-NL c4']['params'] - rows['none']['params']
+    assert added == 3 * channels**2 + 2
+    flops = rows['Poly-NL c4']['flops'] - rows['none']['flops']
+    assert flops == pytest.approx(2 * positions * channels**2 + channels**3, rel=0.01)
