@@ -41,6 +41,9 @@ STAGES = {'conv2': (64, 128, 256, 512), 'conv3': (256, 512, 1024, 2048)}
 STRIDES = (4, 8, 16, 32)
 SCALING_COUNTS = (1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
 SCALING_CHANNELS = (64, 256)
+# Over N only what users would take is followed, and the wasteful formula not to the end.
+SCALING_DROPS = ('covariance', 'literal')
+FORMULA_COUNT = 100_000
 
 
 def main() -> None:
@@ -145,7 +148,10 @@ def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[
     found = dict(rivals.poly_nl_rivals(shape[1], x))
     if not args.own:
         found.update(rivals.other_rivals(shape[1], x))
-    left_out = {name: reason for name, r in found.items() if (reason := _too_big(r, x, args))}
+    if args.scaling:
+        for name in SCALING_DROPS:
+            del found[name]
+    left_out = {name: reason for name, r in found.items() if (reason := _too_big(name, r, x, args))}
     for name in left_out:
         del found[name]
     bare = rivals.floors(x, grad)
@@ -165,9 +171,9 @@ def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[
     # What takes seconds would leave the quick ones few rounds: it takes turns among its like.
     slow = [key for key in runs if found.get(key[0], rivals.Rival(None, [])).quadratic]
     quick = {key: run for key, run in runs.items() if key not in slow}
-    rounds = 1 if args.quick else 5
+    rounds = 1 if args.quick else 3 if args.scaling else 5
     budget = 0.0 if args.quick else args.budget
-    times = interleaved_times(quick, args.device, budget, rounds)
+    times = interleaved_times(quick, args.device, budget, rounds, min(rounds, 2))
     if slow:
         times.update(
             interleaved_times({k: runs[k] for k in slow}, args.device, 0.0, min(rounds, 3), 1)
@@ -189,8 +195,10 @@ def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[
     return rows
 
 
-def _too_big(rival: rivals.Rival, x: torch.Tensor, args: argparse.Namespace) -> str:
+def _too_big(name: str, rival: rivals.Rival, x: torch.Tensor, args: argparse.Namespace) -> str:
     """Why a rival is not run at this size, or ''. A core does roughly 5e10 operations a second."""
+    if name == 'formula, autograd' and x.shape[2:].numel() > FORMULA_COUNT:
+        return 'seven inputs'
     if not rival.quadratic:
         return ''
     batch, channels, height, width = x.shape
