@@ -7,23 +7,23 @@ _base_ = [
 ]
 
 data_root = 'data/toy_wider/'
-max_epochs = 24
+max_epochs = 32
 
 model = dict(
     backbone=dict(
         type='SiteResNet',
         depth=18,
-        base_channels=16,
+        base_channels=32,
         out_indices=(0, 1, 2, 3),
         init_cfg=None,
         sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
     ),
     neck=[
-        dict(type='MergeFPN', in_channels=[16, 32, 64, 128], out_channels=48),
-        dict(type='SSHContext', in_channels=48, out_channels=48, num_levels=4),
+        dict(type='MergeFPN', in_channels=[32, 64, 128, 256], out_channels=64),
+        dict(type='SSHContext', in_channels=64, out_channels=64, num_levels=4),
     ],
     bbox_head=dict(
-        in_channels=48,
+        in_channels=64,
         anchor_generator=dict(
             strides=[4, 8, 16, 32],
             base_sizes=[10, 23, 52, 117],
@@ -32,15 +32,15 @@ model = dict(
         ),
         # With far fewer steps than WIDER FACE's schedule, boxes and landmarks need more say.
         loss_bbox=dict(loss_weight=0.5),
-        loss_landmark=dict(beta=0.2, loss_weight=0.25),
+        loss_landmark=dict(beta=0.2, loss_weight=1.0),
     ),
 )
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadFaceAnnotations', with_bbox=True),
-    dict(type='RandomSquareCrop', scale_range=(0.5, 1.0)),
-    dict(type='FaceResize', scale=(192, 192), keep_ratio=False),
+    dict(type='RandomSquareCrop', scale_range=(0.4, 0.9)),
+    dict(type='FaceResize', scale=(128, 128), keep_ratio=False),
     dict(type='FaceRandomFlip', prob=0.5),
     dict(type='PackFaceInputs'),
 ]
@@ -94,14 +94,14 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.02),
+    clip_grad=dict(max_norm=35),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(
         type='CosineAnnealingLR',
-        eta_min=2e-5,
+        eta_min=3e-5,
         by_epoch=True,
         begin=0,
         end=max_epochs,

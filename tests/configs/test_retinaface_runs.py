@@ -114,6 +114,14 @@ def test_r50_trains_on_real_pictures(run_tool, mini, data_root, label_with_landm
     ]
     common += [f'{s}_dataloader.dataset.data_root={mini}' for s in ('train', 'val', 'test')]
     common += [f'{s}_dataloader.dataset.data_prefix.img=WIDER_val/images' for s in ('train', 'val')]
+    # One small picture is enough to show that the checkpoint tests.
+    for split in ('val', 'test'):
+        common += [
+            f'{split}_dataloader.dataset.indices=1',
+            f'{split}_dataloader.dataset.pipeline.1.scale=(480,480)',
+            f'{split}_dataloader.num_workers=0',
+            f'{split}_dataloader.persistent_workers=False',
+        ]
     work = tmp_path / 'work'
     ok(
         run_tool(
@@ -146,9 +154,6 @@ def test_r50_trains_on_real_pictures(run_tool, mini, data_root, label_with_landm
             work / 'test',
             '--cfg-options',
             *common,
-            'test_dataloader.dataset.indices=1',
-            'test_dataloader.num_workers=0',
-            'test_dataloader.persistent_workers=False',
         )
     )
     assert 'wider_face/hard' in tested(work / 'test')
