@@ -88,6 +88,7 @@ setup(
         'matplotlib',
         'numpy',
         'opencv-python',
+        'pillow',
         'pycocotools',
         'scipy',
         # mmengine imports pkg_resources at run time, which setuptools 81 no longer has.
@@ -95,7 +96,7 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'tests': ['hypothesis', 'pytest', 'pytest-xdist'],
+        'tests': ['hypothesis', 'onnx', 'pytest', 'pytest-xdist'],
         'tools': ['onnx', 'onnxruntime', 'tensorboard'],
         'lint': ['ruff'],
     },
