@@ -8,6 +8,8 @@ final non-maximum suppression; ``step`` is losses, backward pass and an SGD upda
 and norm statistics as in mmdet's schedule. Needs mmdet. ``--quick`` is a check that it runs.
 """
 
+from __future__ import annotations
+
 import sys
 from os.path import abspath, dirname
 

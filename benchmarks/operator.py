@@ -7,6 +7,8 @@ Prints tables in Markdown and writes what was measured as JSON. Needs torch alon
 that are not installed drop out and are named. ``--quick`` is a check that it runs.
 """
 
+from __future__ import annotations
+
 import sys
 from os.path import abspath, dirname
 
@@ -61,7 +63,9 @@ def main() -> None:
     parser.add_argument('--memory', type=float, default=6.0, help='GB that one rival may take')
     parser.add_argument('--slowest', type=float, default=8.0, help='seconds a pass may take')
     parser.add_argument('--own', action='store_true', help='leave out the layers of others')
-    parser.add_argument('--scaling', action='store_true', help='time and memory over N instead')
+    parser.add_argument('--scaling', action='store_true', help='time and memory over N')
+    parser.add_argument('--counts', nargs='+', type=int, default=SCALING_COUNTS, metavar='N')
+    parser.add_argument('--channels', nargs='+', type=int, default=SCALING_CHANNELS, metavar='C')
     parser.add_argument('--quick', action='store_true', help='tiny shapes, one round')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='picture of the scaling (needs matplotlib)')
@@ -74,24 +78,31 @@ def main() -> None:
     print(f'{report["machine"]}, {args.dtype}')
     if not args.own and rivals.missing_rivals():
         print(f'left out, mmcv is not installed: {", ".join(rivals.missing_rivals())}')
-    report['rows'] = [row for shape in _shapes(args) for row in _measure_and_show(shape, args)]
+    report['rows'] = []
+    for shape in _shapes(args):
+        report['rows'] += _measure_and_show(shape, args)
+        _write(report, args.output)  # a long run that is stopped keeps what it has
     if args.scaling:
         report['exponents'] = _show_exponents(report['rows'])
     else:
         report['summary'] = _show_summary(report['rows'])
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+    _write(report, args.output)
     if args.plot:
         from benchmarks.scaling_plot import draw
 
         draw(report, args.plot)
 
 
+def _write(report: dict, path: Path | None) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+
+
 def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int, int]]:
     if args.scaling:
-        counts = (64, 256) if args.quick else SCALING_COUNTS
-        channels = (16,) if args.quick else SCALING_CHANNELS
+        counts = (64, 256) if args.quick else args.counts
+        channels = (16,) if args.quick else args.channels
         return [(1, c, 1, n) for c in channels for n in counts]
     if args.quick:
         return [(1, 16, 16, 17)]
