@@ -10,7 +10,8 @@ import importlib
 import importlib.util
 
 INSTALL = (
-    'pip install mmengine==0.10.7 mmdet==3.3.0 && pip install --no-build-isolation mmcv==2.1.0'
+    "pip install 'torch>=2.6' 'setuptools>=77.0.3,<81' wheel ninja psutil && "
+    'pip install --no-build-isolation mmcv==2.1.0 && pip install mmengine==0.10.7 mmdet==3.3.0'
 )
 # Import name: lowest supported version, first unsupported version.
 SUPPORTED = {
