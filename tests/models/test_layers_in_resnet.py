@@ -6,6 +6,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
+import polynl_mmdet  # noqa: F401  Registers the layers and backbones.
+
 LAYERS = {
     'PolyNL': {},
     'CompactGeneralizedNonLocal': dict(groups=4),
