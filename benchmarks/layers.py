@@ -55,6 +55,13 @@ LAYERS = {
 SITES = ((1024, 50, 84), (256, 50, 84))
 SCALING_CHANNELS = 256
 SCALING_SIDES = (16, 32, 64, 128, 256)
+# Of the layers that compare pairs: N x N matrices that a step holds, and the share of the pairs.
+PAIRS = {
+    'NonLocal2d': (4, 1.0),
+    'DisentangledNonLocal': (0, 1.0),
+    'PyramidNonLocal': (0, 1 / 4 + 1 / 16 + 1 / 64),
+    'GeneralizedAttention': (8, 1 / 4),
+}
 MARKS = 'os^vD<>PX*h'
 
 
@@ -103,9 +110,9 @@ def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]
     for name in list(found):
         row = {'name': name, 'shape': list(shape)}
         rows.append(row)
-        gigabytes = 4 * n_squared_matrices(name) * (shape[1] * shape[2]) ** 2 / 1e9
-        if gigabytes > args.memory:
-            row['left out'] = f'{gigabytes:.0f} GB'
+        reason = too_big(name, shape, args)
+        if reason:
+            row['left out'] = reason
             del found[name]
 
     def forward(layer: nn.Module) -> None:
@@ -133,9 +140,17 @@ def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]
     return rows
 
 
-def n_squared_matrices(name: str) -> float:
-    """float: N x N matrices that a step holds, for the limit on memory."""
-    return {'NonLocal2d': 4, 'GeneralizedAttention': 8}.get(name, 0)
+def too_big(name: str, shape: tuple[int, int, int], args: argparse.Namespace) -> str:
+    """str: why a layer is not run at a shape, or ''. A core does about 5e10 operations a second."""
+    if name not in PAIRS:
+        return ''
+    matrices, share = PAIRS[name]
+    pairs = (shape[1] * shape[2]) ** 2
+    gigabytes = 4 * matrices * pairs / 1e9
+    if gigabytes > args.memory:
+        return f'{gigabytes:.0f} GB'
+    seconds = 7 * shape[0] * share * pairs / (5e10 * torch.get_num_threads())
+    return f'about {seconds:.0f} s' if seconds > args.slowest else ''
 
 
 def show(rows: list[dict], title: str) -> None:
@@ -221,9 +236,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
     parser.add_argument('--threads', type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument('--budget', type=float, default=20.0, help='seconds of rounds a shape')
+    parser.add_argument('--budget', type=float, default=6.0, help='seconds of rounds a shape')
     parser.add_argument('--rounds', type=int, default=3, help='rounds at least')
     parser.add_argument('--memory', type=float, default=6.0, help='GB that one layer may take')
+    parser.add_argument('--slowest', type=float, default=8.0, help='seconds a step may take')
     parser.add_argument('--quick', action='store_true', help='tiny shapes: a check that it runs')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='picture of the scaling')
