@@ -9,6 +9,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from polynl_mmdet.errors import one_line_errors
 
@@ -37,35 +38,30 @@ def make_far_cue(args: argparse.Namespace) -> None:
     print(f'wrote {args.train} + {args.val} pictures with a far cue to {args.out}')
 
 
+def _add_kind(
+    kinds: argparse._SubParsersAction, name: str, make: Callable, val: int
+) -> argparse.ArgumentParser:
+    kind = kinds.add_parser(name, help=make.__doc__, description=make.__doc__)
+    kind.set_defaults(make=make)
+    kind.add_argument('out', help='folder to write')
+    kind.add_argument('--train', type=int, default=400, help='training pictures')
+    kind.add_argument('--val', type=int, default=val, help='validation pictures')
+    kind.add_argument('--seed', type=int, default=0, help='seed of all randomness')
+    kind.add_argument('--overwrite', action='store_true', help='write over existing toy data')
+    return kind
+
+
 def parse_args() -> argparse.Namespace:
     """argparse.Namespace: this tool's options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(required=True, metavar='KIND')
-    coco = kinds.add_parser('coco', help='overlapping shapes with masks, COCO layout')
-    coco.set_defaults(make=make_coco)
-    coco.add_argument('out', help='folder to write')
-    coco.add_argument('--train', type=int, default=400, help='training pictures')
-    coco.add_argument('--val', type=int, default=80, help='validation pictures')
-    coco.add_argument('--seed', type=int, default=0, help='seed of all randomness')
+    coco = _add_kind(kinds, 'coco', make_coco, val=80)
     coco.add_argument('--size', type=int, default=160, help='side of a picture in pixels')
-    coco.add_argument('--overwrite', action='store_true', help='write over existing toy data')
-    wider = kinds.add_parser('wider', help='drawn faces with landmarks, WIDER FACE layout')
-    wider.set_defaults(make=make_wider)
-    wider.add_argument('out', help='folder to write')
-    wider.add_argument('--train', type=int, default=400, help='training pictures')
-    wider.add_argument('--val', type=int, default=80, help='validation pictures')
-    wider.add_argument('--seed', type=int, default=0, help='seed of all randomness')
+    wider = _add_kind(kinds, 'wider', make_wider, val=80)
     wider.add_argument('--size', type=int, default=256, help='side of a picture in pixels')
-    wider.add_argument('--overwrite', action='store_true', help='write over existing toy data')
-    cue = kinds.add_parser('far-cue', help='the class is decided by a far cue, COCO layout')
-    cue.set_defaults(make=make_far_cue)
-    cue.add_argument('out', help='folder to write')
-    cue.add_argument('--train', type=int, default=400, help='training pictures')
-    cue.add_argument('--val', type=int, default=100, help='validation pictures')
-    cue.add_argument('--seed', type=int, default=0, help='seed of all randomness')
-    cue.add_argument('--overwrite', action='store_true', help='write over existing toy data')
+    _add_kind(kinds, 'far-cue', make_far_cue, val=100)
     return parser.parse_args()
 
 

@@ -6,20 +6,16 @@ of pictures.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from polynl_mmdet.errors import InputError
+from .toy_files import SPLITS, prepare_folder, write_toy_coco
 
 CLASSES = ('circle', 'rectangle', 'triangle', 'cross')
 # A class has its own range of hues (OpenCV's 0 to 179, +- 12): a few minutes of training suffice.
 HUES = (0, 60, 25, 115)
-SPLITS = ('train', 'val')
 MIN_SIDE = 8  # Pixels: the smallest drawn shape.
 MIN_VISIBLE = 0.4  # Share of a shape that later shapes leave in sight.
 MIN_CONTRAST = 70  # Between a shape's mean colour and what lies under it (Euclidean, BGR).
@@ -47,49 +43,19 @@ def make_toy_coco(
         InputError: A number is out of its range, or ``out`` has annotations already.
     """
     out = Path(out)
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('size', size, 64)):
-        if value < least:
-            raise InputError(f'--{name}', str(value), f'accepted: {least} or more')
-    if seed < 0:
-        raise InputError('--seed', str(seed), 'accepted: 0 or more')
-    annotations = out / 'annotations'
-    if annotations.exists() and not overwrite:
-        raise InputError(
-            str(annotations), 'exists already', 'accepted: another folder, or --overwrite'
-        )
-    annotations.mkdir(parents=True, exist_ok=True)
-    for split, count in zip(SPLITS, (train, val)):
-        (out / split).mkdir(exist_ok=True)
-        for stale in (out / split).glob('*.jpg'):
-            stale.unlink()
-        content = _draw_split(out / split, split, count, seed, size)
-        with open(annotations / f'instances_{split}.json', 'w', encoding='utf-8') as file:
-            json.dump(content, file)
+    prepare_folder(
+        out / 'annotations',
+        overwrite,
+        train=(train, 1),
+        val=(val, 1),
+        seed=(seed, 0),
+        size=(size, 64),
+    )
 
+    def draw(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+        return draw_picture(np.random.default_rng((seed, SPLITS.index(split), index)), size)
 
-def _draw_split(folder: Path, split: str, count: int, seed: int, size: int) -> dict:
-    images, annotations = [], []
-    for index in tqdm(range(count), desc=f'toy coco {split}', unit='picture'):
-        rng = np.random.default_rng((seed, SPLITS.index(split), index))
-        picture, shapes = draw_picture(rng, size)
-        name = f'{index:06d}.jpg'
-        cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        images.append({'id': index, 'file_name': name, 'height': size, 'width': size})
-        for label, mask in shapes:
-            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            annotations.append(
-                {
-                    'id': len(annotations) + 1,
-                    'image_id': index,
-                    'category_id': label + 1,
-                    'bbox': [float(v) for v in coco_mask.toBbox(rle)],
-                    'area': float(coco_mask.area(rle)),
-                    'iscrowd': 0,
-                    'segmentation': {'size': [size, size], 'counts': rle['counts'].decode()},
-                }
-            )
-    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
-    return {'images': images, 'annotations': annotations, 'categories': categories}
+    write_toy_coco(out, (train, val), CLASSES, draw)
 
 
 def draw_picture(

@@ -8,19 +8,15 @@ but can only guess their class. Every picture depends on (seed, split, index) al
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from polynl_mmdet.errors import InputError
+from .toy_files import SPLITS, prepare_folder, write_toy_coco
 
 CLASSES = ('red', 'blue')
 COLOURS = {'red': (40, 40, 220), 'blue': (220, 60, 40)}  # BGR
-SPLITS = ('train', 'val')
 WIDTH, HEIGHT = 256, 128  # Pixels.
 MARGIN = 4
 # The shapes lie within this width at one end, the cue within CUE_WIDTH at the other.
@@ -44,47 +40,14 @@ def make_toy_far_cue(
         InputError: A number is out of its range, or ``out`` has annotations already.
     """
     out = Path(out)
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
-        if value < least:
-            raise InputError(f'--{name}', str(value), f'accepted: {least} or more')
-    annotations = out / 'annotations'
-    if annotations.exists() and not overwrite:
-        raise InputError(
-            str(annotations), 'exists already', 'accepted: another folder, or --overwrite'
-        )
-    annotations.mkdir(parents=True, exist_ok=True)
-    for split, count in zip(SPLITS, (train, val)):
-        (out / split).mkdir(exist_ok=True)
-        for stale in (out / split).glob('*.jpg'):
-            stale.unlink()
-        content = _draw_split(out / split, split, count, seed)
-        with open(annotations / f'instances_{split}.json', 'w', encoding='utf-8') as file:
-            json.dump(content, file)
+    prepare_folder(out / 'annotations', overwrite, train=(train, 1), val=(val, 1), seed=(seed, 0))
 
-
-def _draw_split(folder: Path, split: str, count: int, seed: int) -> dict:
-    images, annotations = [], []
-    for index in tqdm(range(count), desc=f'far cue {split}', unit='picture'):
+    def draw(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
         rng = np.random.default_rng((seed, SPLITS.index(split), index))
         picture, label, masks = draw_picture(rng)
-        name = f'{index:06d}.jpg'
-        cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        images.append({'id': index, 'file_name': name, 'height': HEIGHT, 'width': WIDTH})
-        for mask in masks:
-            rle = coco_mask.encode(np.asfortranarray(mask))
-            annotations.append(
-                {
-                    'id': len(annotations) + 1,
-                    'image_id': index,
-                    'category_id': label + 1,
-                    'bbox': [float(v) for v in coco_mask.toBbox(rle)],
-                    'area': float(coco_mask.area(rle)),
-                    'iscrowd': 0,
-                    'segmentation': {'size': [HEIGHT, WIDTH], 'counts': rle['counts'].decode()},
-                }
-            )
-    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
-    return {'images': images, 'annotations': annotations, 'categories': categories}
+        return picture, [(label, mask) for mask in masks]
+
+    write_toy_coco(out, (train, val), CLASSES, draw)
 
 
 def draw_picture(rng: np.random.Generator) -> tuple[np.ndarray, int, list[np.ndarray]]:

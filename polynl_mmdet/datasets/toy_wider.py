@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError
 from ..evaluation import WiderFaceGroundTruth, write_ground_truth
 from .toy_face_drawing import Head, blur_face, cover_face, draw_background, draw_face
+from .toy_files import SPLITS, prepare_folder
 from .wider_annotations import FaceAnnotations, write_annotations
 
-SPLITS = ('train', 'val')
 EVENTS = ('0--Portrait', '1--Group', '2--Crowd')
 SMALLEST = 8  # Pixels: height of the smallest face.
 WITH_LANDMARKS = 12  # Pixels: smaller faces have no landmarks in the annotation.
@@ -81,17 +80,14 @@ def make_toy_wider(
         InputError: A number is out of its range, or ``out`` has annotations already.
     """
     out = Path(out)
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('size', size, 64)):
-        if value < least:
-            raise InputError(f'--{name}', str(value), f'accepted: {least} or more')
-    if seed < 0:
-        raise InputError('--seed', str(seed), 'accepted: 0 or more')
-    annotations = out / 'wider_face_split'
-    if annotations.exists() and not overwrite:
-        raise InputError(
-            str(annotations), 'exists already', 'accepted: another folder, or --overwrite'
-        )
-    annotations.mkdir(parents=True, exist_ok=True)
+    prepare_folder(
+        out / 'wider_face_split',
+        overwrite,
+        train=(train, 1),
+        val=(val, 1),
+        seed=(seed, 0),
+        size=(size, 64),
+    )
     for split, count in zip(SPLITS, (train, val)):
         pictures = _write_pictures(out / f'WIDER_{split}' / 'images', split, count, seed, size)
         _write_labels(out, split, pictures)
