@@ -20,6 +20,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 import polynl_mmdet
+from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / 'configs' / 'retinaface'
@@ -85,17 +86,7 @@ def load_source(path: str) -> dict[str, Tensor]:
     Raises:
         InputError: The file is missing, cannot be loaded safely, or holds no state dict.
     """
-    if not Path(path).is_file():
-        raise InputError(path, 'no such file')
-    try:
-        loaded = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises many kinds, by format and by what is wrong
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            path,
-            f'cannot be loaded as weights alone ({reason[0] if reason else type(error).__name__})',
-            'accepted: a state dict saved by torch.save',
-        ) from error
+    loaded = load_checkpoint(path)
     state = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict) or not state:
         raise InputError(path, f'a {type(state).__name__}', 'accepted: a state dict')

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import pickletools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +103,9 @@ def weights_only_in_force(filename: str) -> Iterator[None]:
             yield
     except pickle.UnpicklingError as error:
         raise InputError(
-            filename, f'refused, it wants {_wanted(str(error))}; nothing was run', ACCEPTED
+            filename,
+            f'refused, it wants {_wanted(str(error), filename)}; nothing was run',
+            ACCEPTED,
         ) from None
     except (EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and 'PytorchStreamReader' not in str(error):
@@ -117,13 +120,33 @@ def weights_only_in_force(filename: str) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def _wanted(message: str) -> str:
-    """str: the name that torch's message refuses, or the message's own words for it."""
+def _wanted(message: str, filename: str) -> str:
+    """str: the name that torch's message refuses, else what the file names, else the message."""
     found = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', message)
     if found:
         return found.group(1)
+    # Bare pickles of other protocols fail in torch before any name is read.
+    names = sorted(set(_named_globals(filename)))
+    if names:
+        return ', '.join(names)
     found = re.search(r'WeightsUnpickler error:\s*(.+)', message)
     return _first_line(found.group(1) if found else message)
+
+
+def _named_globals(filename: str) -> Iterator[str]:
+    """Names that a bare pickle refers to, read without unpickling anything."""
+    strings: list[str] = []
+    try:
+        with open(filename, 'rb') as file:
+            for operation, value, _ in pickletools.genops(file):
+                if operation.name == 'GLOBAL':
+                    yield value.replace(' ', '.')
+                elif 'UNICODE' in operation.name:
+                    strings.append(value)
+                elif operation.name == 'STACK_GLOBAL' and len(strings) > 1:
+                    yield '.'.join(strings[-2:])
+    except (OSError, ValueError):
+        return  # Not a local file, or not a bare pickle.
 
 
 def _first_line(message: object) -> str:

@@ -128,6 +128,16 @@ def test_the_error_names_what_the_file_wanted(file):
         load_checkpoint(file)
 
 
+@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
+def test_a_bare_pickle_is_refused_by_name(file, tmp_path, protocol):
+    marker = tmp_path / 'marker'
+    with open(file, 'wb') as stream:
+        pickle.dump({'x': Call(os.system, f'touch {marker}')}, stream, protocol=protocol)
+    with pytest.raises(InputError, match=rf'it wants {os.system.__module__}\.system'):
+        load_checkpoint(file)
+    assert not marker.exists()
+
+
 def test_statistics_of_a_file_do_not_enter_the_process(file):
     buffer = HistoryBuffer([1.0], [1])
     buffer._statistics_methods = {'mean': torch.Size}
