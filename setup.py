@@ -78,7 +78,7 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.9',
+    python_requires='>=3.10',
     packages=find_packages(include=['polynl_mmdet', 'polynl_mmdet.*']),
     package_dir={'': '.'},
     distclass=WithData,
