@@ -90,10 +90,10 @@ def main() -> None:
             row[quantity] = median(mine)
             # Differences within a round: what disturbs a whole round cancels.
             row[f'{quantity} added'] = median(a / b - 1 for a, b in zip(mine, times['none']))
-    _show(rows)
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+        _show(rows)
+        if args.output:
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+            args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
 
 
 def _build(args: argparse.Namespace) -> dict[str, torch.nn.Module]:
@@ -180,20 +180,18 @@ def _weigh(name: str, model: torch.nn.Module, data: dict) -> dict:
 
 
 def _show(rows: list[dict]) -> None:
-    header = ['', 'M parameters', 'GFLOPs', 'forward s', 'added', 'step s', 'added']
-    cells = [
-        [
-            row['name'],
-            f'{row["params"] / 1e6:.2f}',
-            f'{row["flops"] / 1e9:.1f}',
-            f'{row["forward"]:.2f}',
-            f'{row["forward added"]:+.1%}',
-            f'{row["step"]:.2f}',
-            f'{row["step added"]:+.1%}',
-        ]
-        for row in rows
-    ]
-    print('\n' + markdown(header, cells))
+    """Print what has been measured so far."""
+    measured = [quantity for quantity in ('forward', 'step') if quantity in rows[0]]
+    header = ['', 'M parameters', 'GFLOPs']
+    for quantity in measured:
+        header += [f'{quantity} s', 'added']
+    cells = []
+    for row in rows:
+        line = [row['name'], f'{row["params"] / 1e6:.2f}', f'{row["flops"] / 1e9:.1f}']
+        for quantity in measured:
+            line += [f'{row[quantity]:.2f}', f'{row[f"{quantity} added"]:+.1%}']
+        cells.append(line)
+    print('\n' + markdown(header, cells), flush=True)
 
 
 if __name__ == '__main__':

@@ -45,7 +45,9 @@ class AttentionNonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        theta, phi, g = self.project(x).flatten(2).transpose(1, 2)[:, None].chunk(3, dim=-1)
+        # The kernels that store no weights want the channels of a position side by side.
+        rows = self.project(x).flatten(2).transpose(1, 2).contiguous()
+        theta, phi, g = rows[:, None].chunk(3, dim=-1)
         y = F.scaled_dot_product_attention(theta, phi, g)
         return x + self.out(y[:, 0].transpose(1, 2).unflatten(2, x.shape[2:]))
 
