@@ -2,8 +2,8 @@
 
 A form's time is the sum of four parts: products over the positions (N C^2), products of C x C
 matrices (C^3), element-wise passes over the input and over such matrices, and a fixed overhead for
-every operation. How many of each a form takes is known from its code; how fast they run is measured
-by ``benchmarks/calibrate.py``, which prints the table below. Only ratios matter for the choice.
+every operation. How many of each a form takes is known from its code; how fast they run is measured:
+``benchmarks/calibrate.py`` prints such a table for the machine it runs on. Only ratios matter for the choice.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ BACKWARD = {
     'covariance': Work(2, 0, 1, 3, 0, 24, 30),
 }
 
-# CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads, by benchmarks/calibrate.py.
+# CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads. Products and moments are measured in
+# every dtype; squares and passes in float32, from both forms' times at N between 0.5 C and 2 C, and
+# carried over to the others. benchmarks/calibrate.py measures all of them anew.
 # CUDA: not measured; a data-centre GPU's data sheet, and every product at the same rate.
 RATES = {
     ('cpu', torch.float32): Rates(1.8e11, 0.80, 0.95, 1.3e11, 3.0e10, 4e-6),
