@@ -2,8 +2,9 @@
 
 A form's time is the sum of four parts: products over the positions (N C^2), products of C x C
 matrices (C^3), element-wise passes over the input and over such matrices, and a fixed overhead for
-every operation. How many of each a form takes is known from its code; how fast they run is measured:
-``benchmarks/calibrate.py`` prints such a table for the machine it runs on. Only ratios matter for the choice.
+every operation. How many of each a form takes is known from its code; how fast they run is
+measured: ``benchmarks/calibrate.py`` prints such a table for the machine it runs on. Only ratios
+matter for the choice.
 """
 
 from __future__ import annotations
