@@ -8,7 +8,7 @@ metainfo = dict(
     classes=('circle', 'rectangle', 'triangle', 'cross'),
     palette=[(220, 60, 60), (60, 180, 75), (255, 200, 30), (70, 110, 220)],
 )
-channels = 96
+channels = 80
 # From scratch, norms in the pyramid and the mask head make training quick.
 norm_cfg = dict(type='BN')
 # One sample a bin is enough for pictures of this size.
@@ -19,12 +19,14 @@ model = dict(
     backbone=dict(
         type='SiteResNet',
         depth=18,
+        base_channels=48,
+        stem_channels=48,
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=None,
         sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
     ),
-    neck=dict(in_channels=[64, 128, 256, 512], out_channels=channels, norm_cfg=norm_cfg),
+    neck=dict(in_channels=[48, 96, 192, 384], out_channels=channels, norm_cfg=norm_cfg),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
