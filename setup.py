@@ -98,6 +98,6 @@ setup(
     extras_require={
         'tests': ['hypothesis', 'onnx', 'pytest', 'pytest-xdist'],
         'tools': ['onnx', 'onnxruntime', 'tensorboard'],
-        'lint': ['ruff'],
+        'lint': ['ruff>=0.17,<0.18'],
     },
 )
