@@ -105,13 +105,13 @@ class _PolyNL(torch.autograd.Function):
         ctx.method = method
         if method == 'literal':
             ctx.save_for_backward(x, *p)
-            return literal.forward(x, p)
+            return _own(literal.forward(x, p))
         z, moments = covariance.forward(x, p)
         # Where S is larger than the input it is cheap to compute again.
         second = moments.second
         keep = second.numel() * second.itemsize <= x.numel() * x.itemsize
         ctx.save_for_backward(x, *p, *(moments if keep else ()))
-        return z
+        return _own(z)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -129,6 +129,12 @@ class _PolyNL(torch.autograd.Function):
                 moments = covariance.Moments(*moments) if moments else covariance.moments(x, p)
                 grads = covariance.backward(grad, x, p, moments, needs)
         return (None, *_as_given(grads, (x, *p), needs))
+
+
+def _own(z: Tensor) -> Tensor:
+    """``z`` as a tensor of its own: autograd forbids in-place work on a Function's view, and a
+    bottleneck adds its residual in place."""
+    return z.detach()
 
 
 def _differentiable_backward(
