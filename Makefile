@@ -36,7 +36,7 @@ data/toy_coco/annotations/instances_val.json: polynl_mmdet/datasets/toy_coco.py 
 demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
 	@rm -rf $(FACE_OUT)
 	python tools/train.py $(FACE_CONFIG) --work-dir $(FACE_OUT)
-	python tools/test.py $(FACE_CONFIG) "$$(cat $(FACE_OUT)/last_checkpoint)" --work-dir $(FACE_OUT)/test --show-dir pictures
+	python tools/test.py $(FACE_CONFIG) "$$(cat $(FACE_OUT)/last_checkpoint)" --work-dir $(FACE_OUT)/test --show-dir pictures --tta
 	python tools/demo_report.py $(FACE_OUT)
 
 data/toy_wider/retinaface_gt_v1.1/val/label.txt: polynl_mmdet/datasets/toy_wider.py polynl_mmdet/datasets/toy_face_drawing.py
@@ -50,5 +50,5 @@ lint: install ## check the style
 	ruff format --check .
 
 clean: ## remove what make made: .venv, work_dirs, data, caches
-	rm -rf .venv work_dirs data/toy_coco data/toy_wider build polynl_mmdet.egg-info polynl_mmdet/.mim .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv work_dirs data/toy_coco data/toy_wider data/toy_far_cue build polynl_mmdet.egg-info polynl_mmdet/.mim .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -64,14 +64,16 @@ def plot_losses(scalars: Path, out: Path) -> None:
 
 
 def contact_sheet(pictures: list[Path], out: Path, columns: int = 2, rows: int = 4) -> None:
-    """Put drawn pictures (ground truth left, prediction right) on one sheet.
+    """Put drawn pictures (ground truth left, prediction right), spread over all, on one sheet.
 
     Args:
         pictures (list[Path]): Pictures of one size or several.
         out (Path): Picture to write.
         columns, rows (int): Of the sheet. Defaults to 2 x 4.
     """
-    tiles = [cv2.imread(str(path)) for path in pictures[: columns * rows]]
+    tiles = [
+        cv2.imread(str(path)) for path in pictures[:: max(1, len(pictures) // (columns * rows))]
+    ][: columns * rows]
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     scale = 2 if width < 500 else 1
     gap = 6

@@ -27,7 +27,7 @@ def logged(work_dir):
     return [record for record in records if 'loss' in record]
 
 
-def tested(work_dir):
+def last_metrics(work_dir):
     """The numbers of the last test run."""
     path = max(work_dir.glob('*/*.json'), key=lambda p: p.stat().st_mtime)
     return json.loads(path.read_text())
@@ -94,7 +94,7 @@ def test_real_weights_score_as_the_reference_does(run_tool, mini, data_root, tmp
     expected = score_wider_face(reference, ground_truth, 0.5, True).ap
     predictions, _ = read_predictions(out)
     written = score_wider_face(predictions, ground_truth, 0.5, True).ap
-    result = tested(tmp_path / 'work')
+    result = last_metrics(tmp_path / 'work')
     assert set(expected) == {'easy', 'medium', 'hard'}
     for key, value in expected.items():
         assert result[f'wider_face/{key}'] == pytest.approx(value, abs=1e-3)
@@ -156,7 +156,7 @@ def test_r50_trains_on_real_pictures(run_tool, mini, data_root, label_with_landm
             *common,
         )
     )
-    assert 'wider_face/hard' in tested(work / 'test')
+    assert 'wider_face/hard' in last_metrics(work / 'test')
 
 
 @pytest.mark.slow
@@ -179,6 +179,6 @@ def test_demo_config_trains_resumes_and_tests_all_ways(run_tool, tmp_path):
     for extra in ([], ['--tta'], ['--show-dir', 'pictures']):
         test = ['test.py', TOY, work / 'epoch_2.pth', '--work-dir', work / 'test']
         ok(run_tool(*test, *extra, '--cfg-options', *options, env=env))
-        result = tested(work / 'test')
+        result = last_metrics(work / 'test')
         assert {'wider_face/easy', 'face_landmarks/nme'} <= set(result)
     assert len(list((work / 'test').rglob('pictures/*.jpg'))) == 4
