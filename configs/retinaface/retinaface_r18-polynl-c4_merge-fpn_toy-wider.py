@@ -26,7 +26,7 @@ model = dict(
         anchor_generator=dict(base_sizes=[16, 45, 126], scales=[1.0, 1.41, 2.0]),
         # With far fewer steps than WIDER FACE's schedule, boxes and landmarks need more say.
         loss_bbox=dict(loss_weight=0.5),
-        loss_landmark=dict(beta=0.2, loss_weight=1.0),
+        loss_landmark=dict(beta=0.2, loss_weight=2.0),
     ),
 )
 
