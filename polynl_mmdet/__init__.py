@@ -18,6 +18,6 @@ if any(present(name) for name in ('mmengine', 'mmcv', 'mmdet')):
 
     if present('mmdet'):
         require('mmdet')
-        from . import datasets, evaluation, models  # noqa: F401
+        from . import datasets, evaluation, models, visualization  # noqa: F401
 
 __all__ = ['__version__']

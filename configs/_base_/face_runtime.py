@@ -1,9 +1,7 @@
 # mmdet's runtime with this package's registrations, drawn landmarks and the metric to watch.
 _base_ = 'mmdet::_base_/default_runtime.py'
 
-custom_imports = dict(
-    imports=['polynl_mmdet', 'polynl_mmdet.visualization'], allow_failed_imports=False
-)
+custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
 
 visualizer = dict(type='FaceVisualizer')
 
