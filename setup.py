@@ -96,8 +96,15 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'tests': ['hypothesis', 'onnx', 'pytest', 'pytest-xdist'],
-        'tools': ['onnx', 'onnxruntime', 'tensorboard'],
+        'deploy': ['onnx', 'onnxruntime'],
+        'tests': [
+            'hypothesis',
+            'onnx',
+            'onnxruntime',
+            'pytest',
+            'pytest-xdist',
+            'tensorboard',
+        ],
         'lint': ['ruff>=0.17,<0.18'],
     },
 )

@@ -1,0 +1,6 @@
+"""Detectors as ONNX files. Imported only by who asks for it: needs ``onnx`` and ``onnxruntime``."""
+
+from .graphs import FaceDetectorGraph, PyramidGraph
+from .onnx_file import Difference, compare, write_onnx
+
+__all__ = ['Difference', 'FaceDetectorGraph', 'PyramidGraph', 'compare', 'write_onnx']

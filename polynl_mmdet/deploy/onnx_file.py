@@ -1,0 +1,112 @@
+"""Writing a graph as an ONNX file, and comparing the file with PyTorch."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from polynl_mmdet.errors import InputError
+
+from .adaptive_pooling import OPSET, exportable_adaptive_pooling
+
+METADATA_KEY = 'polynl_mmdet'
+
+
+class Difference(NamedTuple):
+    """How far an output of the file is from PyTorch's.
+
+    Attributes:
+        name (str): The output.
+        absolute (float): Largest |a - b|.
+        relative (float): The same over the largest |a| of PyTorch's output, or over 1 where all of
+            it is smaller: pixels and features are compared on their own scale, scores as they are.
+    """
+
+    name: str
+    absolute: float
+    relative: float
+
+
+def write_onnx(
+    graph: nn.Module,
+    example: Tensor,
+    path: str | Path,
+    outputs: dict[str, dict[int, str]],
+    metadata: dict,
+) -> None:
+    """Trace a graph and write it, with free batch size, height and width.
+
+    The tracer (``dynamo=False``) is used on purpose: it needs nothing beside ``onnx``, and sizes
+    that the graph computes stay computed.
+
+    Args:
+        graph (nn.Module): Takes one tensor; in evaluation mode.
+        example (Tensor): An input, (B, 3, H, W).
+        path (str or Path): File to write.
+        outputs (dict[str, dict[int, str]]): Name of each output, and its free axes.
+        metadata (dict): Stored as JSON in the file's ``metadata_props`` under 'polynl_mmdet'.
+
+    Raises:
+        InputError: The graph has an operation that ONNX lacks.
+    """
+    free = {'image': {0: 'batch', 2: 'height', 3: 'width'}, **outputs}
+    with warnings.catch_warnings(), torch.no_grad(), exportable_adaptive_pooling():
+        # Comparisons of sizes, made by checks alone, and the tracer's own deprecation.
+        warnings.simplefilter('ignore')
+        try:
+            torch.onnx.export(
+                graph,
+                (example,),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=['image'],
+                output_names=list(outputs),
+                dynamic_axes=free,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise InputError(
+                'ONNX', f'the graph cannot be written ({str(error).splitlines()[0]})'
+            ) from error
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def compare(
+    graph: nn.Module, session: onnxruntime.InferenceSession, image: Tensor
+) -> list[Difference]:
+    """Run a graph and its file on the same pixels.
+
+    Args:
+        graph (nn.Module): As it was written.
+        session (onnxruntime.InferenceSession): Of the file.
+        image (Tensor): (B, 3, H, W) float32.
+
+    Returns:
+        list[Difference]: One for each output; infinite where shapes differ or only one of the two
+        is finite.
+    """
+    with torch.no_grad():
+        expected = [output.numpy() for output in graph(image)]
+    names = [output.name for output in session.get_outputs()]
+    found = session.run(names, {'image': image.numpy()})
+    return [_difference(*triple) for triple in zip(names, expected, found)]
+
+
+def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> Difference:
+    if expected.shape != found.shape or not (
+        np.isfinite(expected).all() and np.isfinite(found).all()
+    ):
+        return Difference(name, float('inf'), float('inf'))
+    absolute = float(np.abs(expected - found).max(initial=0))
+    return Difference(name, absolute, absolute / max(1.0, float(np.abs(expected).max(initial=0))))

@@ -1,0 +1,187 @@
+"""Exportable graphs: equal to mmdet's own path in PyTorch, and to their ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from torch import nn
+
+from polynl_mmdet.deploy.graphs import FaceDetectorGraph, PixelInput, PyramidGraph
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.layers import PolyNL
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+MOBILENET = CONFIGS / 'retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
+
+
+def face_detector(**options):
+    """A small RetinaFace with weights drawn at random."""
+    cfg = Config.fromfile(MOBILENET)
+    cfg.merge_from_dict(options)
+    detector = MODELS.build(cfg.model).eval()
+    detector.init_weights()
+    for parameter in detector.parameters():
+        if not parameter.detach().any():
+            nn.init.normal_(parameter, std=0.1)
+    return detector
+
+
+def own_results(detector, image):
+    """What the detector itself gives for one picture, every anchor, without the NMS."""
+    height, width = image.shape[2:]
+    sample = DetDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
+    data = detector.data_preprocessor(dict(inputs=[image[0]], data_samples=[sample]))
+    outputs = detector(data['inputs'], data['data_samples'], mode='tensor')
+    cfg = detector.test_cfg.copy()
+    cfg.update(score_thr=-1.0, nms_pre=-1, max_per_img=-1)
+    metas = [dict(img_shape=(height, width))]
+    return detector.bbox_head.predict_by_feat(*outputs, metas, cfg=cfg, with_nms=False)[0]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'model.bbox_head.loss_cls.use_sigmoid': True},
+        {'model.bbox_head.bbox_coder.clip_border': True},
+        {'model.data_preprocessor.bgr_to_rgb': True, 'model.data_preprocessor.std': [58, 57, 56]},
+        {'model.data_preprocessor.pad_size_divisor': 32},
+    ],
+)
+def test_faces_are_those_of_the_detector(options):
+    detector = face_detector(**options)
+    image = (torch.rand(1, 3, 70, 113) * 255).round()
+    with torch.no_grad():
+        boxes, scores, points = FaceDetectorGraph(detector)(image)
+        own = own_results(detector, image)
+    order = scores[0].argsort(descending=True, stable=True)
+    if 'model.data_preprocessor.pad_size_divisor' in options:
+        # The detector leaves anchors in the padding out; the graph gives them no score.
+        outside = len(order) - len(own)
+        assert outside > 0
+        assert not scores[0][order[-outside:]].any()
+        order = order[:-outside]
+    torch.testing.assert_close(scores[0][order], own.scores)
+    distinct = torch.cat([own.scores.diff() < 0, torch.tensor([True])])
+    distinct &= torch.cat([torch.tensor([True]), own.scores.diff() < 0])
+    assert distinct.float().mean() > 0.9
+    torch.testing.assert_close(boxes[0][order][distinct], own.bboxes[distinct])
+    torch.testing.assert_close(points[0][order][distinct], own.keypoints[distinct])
+
+
+def test_a_batch_is_its_pictures():
+    graph = FaceDetectorGraph(face_detector())
+    batch = torch.rand(3, 3, 65, 90) * 255
+    with torch.no_grad():
+        together = graph(batch)
+        for index in range(3):
+            for whole, alone in zip(together, graph(batch[index : index + 1])):
+                torch.testing.assert_close(whole[index], alone[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('divisor', [1, 32])
+def test_pixels_are_prepared_as_mmdet_does(divisor):
+    cfg = dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=divisor,
+        pad_value=7,
+    )
+    preprocessor = MODELS.build(cfg)
+    image = torch.randint(0, 256, (3, 50, 71)).float()
+    expected = preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))['inputs']
+    torch.testing.assert_close(PixelInput(preprocessor)(image[None]), expected)
+
+
+def test_what_cannot_be_exported_is_named():
+    with pytest.raises(InputError, match='accepted: DetDataPreprocessor'):
+        PixelInput(nn.Identity())
+    with pytest.raises(InputError, match='RetinaFaceHead of 2 classes'):
+        FaceDetectorGraph(face_detector(**{'model.bbox_head.num_classes': 2}))
+
+
+class _Plain(nn.Module):
+    """A detector's interface around a few layers."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.data_preprocessor = MODELS.build(
+            dict(type='DetDataPreprocessor', pad_size_divisor=8, bgr_to_rgb=True)
+        )
+        self.layers = nn.Sequential(*layers)
+
+    def extract_feat(self, x):
+        return (self.layers(x),)
+
+
+@pytest.mark.parametrize('bins', [1, 4, (3, 10)])
+def test_adaptive_pooling_in_a_file(bins, tmp_path):
+    """Windows of different sizes, of maps smaller than the grid too, for sizes never traced."""
+    pytest.importorskip('onnxruntime')
+    check_file(_Plain(nn.AdaptiveAvgPool2d(bins)), tmp_path)
+
+
+def test_poly_nl_in_a_file(tmp_path):
+    pytest.importorskip('onnxruntime')
+    layer = PolyNL(3, bias=True)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    check_file(_Plain(layer), tmp_path)
+
+
+def check_file(detector, tmp_path):
+    import onnxruntime
+
+    from polynl_mmdet.deploy import compare, write_onnx
+
+    graph = PyramidGraph(detector).eval()
+    path = tmp_path / 'graph.onnx'
+    free = {'level_0': {0: 'batch', 2: 'height_0', 3: 'width_0'}}
+    write_onnx(graph, torch.rand(2, 3, 17, 30), path, free, {'kind': 'pyramid'})
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    for shape in ((1, 3, 5, 41), (3, 3, 64, 64), (2, 3, 33, 7)):
+        (difference,) = compare(graph, session, torch.rand(shape) * 3)
+        assert difference.relative < 1e-5
+
+
+def test_differences_are_seen(tmp_path):
+    """A graph that is not the file's, and a result that is no number."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    from polynl_mmdet.deploy import compare, write_onnx
+
+    graph = PyramidGraph(_Plain(nn.Conv2d(3, 2, 1)))
+    path = tmp_path / 'graph.onnx'
+    write_onnx(graph, torch.rand(1, 3, 8, 8), path, {'level_0': {2: 'h', 3: 'w'}}, {})
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    image = torch.rand(1, 3, 16, 8)
+    with torch.no_grad():
+        graph.detector.layers[0].bias += 0.5
+    (difference,) = compare(graph, session, image)
+    assert difference.absolute == pytest.approx(0.5, rel=1e-4)
+    scale = max(1.0, float(graph(image)[0].abs().max()))
+    assert difference.relative == pytest.approx(0.5 / scale, rel=1e-4)
+    image[0, 0, 0, 0] = float('nan')
+    assert np.isinf(compare(graph, session, image)[0].relative)
+
+
+def test_the_layer_exports_with_free_sizes():
+    layer = PolyNL(8, norm_cfg=dict(type='BN'), bias=True).eval()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    batch, height, width = (torch.export.Dim(n, min=1, max=99) for n in ('b', 'h', 'w'))
+    program = torch.export.export(
+        layer,
+        (torch.rand(2, 8, 9, 10),),
+        dynamic_shapes=({0: batch, 2: height, 3: width},),
+    )
+    for shape in ((1, 8, 31, 5), (3, 8, 2, 64)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,299 @@
+"""Write a detector as an ONNX file, and compare the file with PyTorch.
+
+    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--image PICTURE ...] [--size HxW ...]
+
+A RetinaFace is written whole: boxes, scores and landmarks of all anchors, decoded; what remains is
+to take those above a score and their NMS, as tools/onnx_face_demo.py does in NumPy. Of any other
+detector (Mask R-CNN, RetinaNet, ...) the backbone and neck are written: the pyramid's levels.
+Input: "image", (batch, 3, height, width) float32, BGR pixels from 0 to 255, any size; channel
+order, normalisation and padding to the config's pad_size_divisor are inside.
+
+Each picture is run at each size by onnxruntime and by PyTorch. The relative difference of an output
+is the largest |a - b| over the largest |a|, or over 1 where that is smaller. Above --tolerance
+nothing is written and the exit status is 1.
+
+Examples:
+    python tools/export_onnx.py CONFIG epoch_80.pth face.onnx --image photo.jpg
+    python tools/export_onnx.py CONFIG none pyramid.onnx      # drawn weights, generated pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import polynl_mmdet
+from polynl_mmdet.deploy import (
+    Difference,
+    FaceDetectorGraph,
+    PyramidGraph,
+    compare,
+    write_onnx,
+)
+from polynl_mmdet.engine import load_checkpoint
+from polynl_mmdet.engine.config_check import check_plugins
+from polynl_mmdet.errors import InputError, one_line_errors
+
+SIZES = ('480x640', '683x1024', '1000x600')
+TOLERANCE = 1e-4
+EXAMPLE_SIZE = (97, 130)  # The tracer's input: small, and no multiple of any stride.
+
+
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+    """argparse.Namespace: this tool's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', metavar='CONFIG')
+    parser.add_argument(
+        'checkpoint', metavar='CHECKPOINT', help="or 'none': weights drawn at random"
+    )
+    parser.add_argument('out', metavar='OUT.onnx', type=Path)
+    parser.add_argument(
+        '--image', nargs='+', default=[], metavar='PICTURE', help='to compare on (else generated)'
+    )
+    parser.add_argument(
+        '--size', nargs='+', default=SIZES, metavar='HxW', help=f'default: {" ".join(SIZES)}'
+    )
+    parser.add_argument(
+        '--tolerance', type=float, default=TOLERANCE, help=f'largest relative ({TOLERANCE:g})'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as in train.py')
+    return parser.parse_args(args)
+
+
+def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, nn.Module]:
+    """The config's detector, in evaluation mode, with its weights.
+
+    Args:
+        config (str): Config file.
+        checkpoint (str): Checkpoint, or 'none'.
+        options (dict, optional): Merged into the config.
+
+    Returns:
+        tuple[Config, nn.Module]: The config and the detector.
+
+    Raises:
+        InputError: A file is missing, or the checkpoint lacks weights that would be exported.
+    """
+    if not Path(config).is_file():
+        raise InputError(config, 'no such config file')
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options or {})
+    if 'model' not in cfg:
+        raise InputError(config, 'no model in it', 'accepted: the config of a detector')
+    register_all_modules()
+    check_plugins(cfg.model)
+    without_downloads(cfg.model)
+    detector = MODELS.build(cfg.model).eval()
+    if not hasattr(detector, 'extract_feat'):
+        raise InputError(config, f'a {cfg.model.type}', 'accepted: the config of a detector')
+    if checkpoint == 'none':
+        torch.manual_seed(0)
+        detector.init_weights()
+        wake_silent_branches(detector)
+        return cfg, detector
+    state = load_checkpoint(checkpoint)
+    state = state.get('state_dict', state) if isinstance(state, dict) else {}
+    missing = detector.load_state_dict(state, strict=False).missing_keys
+    parts = ('backbone.', 'neck.') + (('bbox_head.',) if is_face_detector(cfg) else ())
+    missing = [key for key in missing if key.startswith(parts)]
+    if missing:
+        raise InputError(
+            checkpoint,
+            f'lacks {len(missing)} weights, {missing[0]} first',
+            f'accepted: a checkpoint of {config}',
+        )
+    return cfg, detector
+
+
+def is_face_detector(cfg: Config) -> bool:
+    """bool: whether the whole detector is exported."""
+    return cfg.model.get('bbox_head', {}).get('type') == 'RetinaFaceHead'
+
+
+def without_downloads(part: dict | list) -> None:
+    """Drop every ``init_cfg`` that would fetch pretrained weights."""
+    if isinstance(part, dict):
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part['init_cfg'] = None
+    for child in part.values() if isinstance(part, dict) else part:
+        if isinstance(child, (dict, list)):
+            without_downloads(child)
+
+
+def wake_silent_branches(model: nn.Module) -> None:
+    """Give parameters that are zero throughout small values.
+
+    Context layers begin as the identity, by a factor of zero: compared like that, their branch
+    could be wrong and nobody would see.
+    """
+    for parameter in model.parameters():
+        if not parameter.detach().any():
+            nn.init.normal_(parameter, std=0.1)
+
+
+def read_pictures(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
+    """Every picture at every size; without pictures, coloured noise, coarse and fine.
+
+    Returns:
+        dict[str, Tensor]: Name and size to (1, 3, H, W) float32, BGR.
+
+    Raises:
+        InputError: A file that is no picture, or a size that is none.
+    """
+    inputs = {}
+    pictures = {}
+    for path in paths:
+        picture = cv2.imread(path, cv2.IMREAD_COLOR) if Path(path).is_file() else None
+        if picture is None:
+            raise InputError('--image', f'{path} is not a picture that can be read')
+        pictures[path] = picture
+    if not pictures:
+        random = np.random.default_rng(0)
+        coarse = cv2.resize(random.integers(0, 256, (12, 16, 3), np.uint8), (640, 480))
+        fine = random.integers(-20, 21, coarse.shape)
+        pictures['generated'] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    for name, picture in pictures.items():
+        for size in sizes:
+            match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
+            if not match:
+                raise InputError('--size', repr(size), 'accepted: HEIGHTxWIDTH, such as 480x640')
+            height, width = map(int, match.groups())
+            pixels = cv2.resize(picture, (width, height)).astype(np.float32)
+            inputs[f'{Path(name).name} {size}'] = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return inputs
+
+
+def face_graph(cfg: Config, detector: nn.Module) -> tuple[nn.Module, dict, dict]:
+    """Graph of a whole RetinaFace, its outputs' free axes, and what remains to be done."""
+    free = {0: 'batch', 1: 'anchors'}
+    test_cfg = cfg.model.test_cfg
+    nms = test_cfg.get('nms', {})
+    if nms.get('type', 'nms') != 'nms':
+        raise InputError('model.test_cfg.nms', f'{nms.type}', "accepted: type 'nms'")
+    metadata = {
+        'kind': 'faces',
+        'score_thr': test_cfg.get('score_thr', 0.0),
+        'nms_pre': test_cfg.get('nms_pre', -1),
+        'nms_iou': nms.get('iou_threshold', 0.4),
+        'nms_offset': nms.get('offset', 0),
+        'max_per_img': test_cfg.get('max_per_img', -1),
+        'resize': test_resize(cfg),
+    }
+    outputs = {name: dict(free) for name in ('boxes', 'scores', 'landmarks')}
+    return FaceDetectorGraph(detector), outputs, metadata
+
+
+def test_resize(cfg: Config) -> dict:
+    """dict: how the config's test pipeline resizes a picture: 'factor', or 'scale' (two sides)."""
+    for step in cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline', []):
+        if 'Resize' in step['type']:
+            keep_ratio = bool(step.get('keep_ratio', False))
+            if step.get('scale') is not None:
+                sides = [int(side) for side in np.broadcast_to(step['scale'], 2)]
+                return {'scale': sides, 'keep_ratio': keep_ratio}
+            return {'factor': float(step.get('scale_factor', 1.0)), 'keep_ratio': keep_ratio}
+    return {'factor': 1.0, 'keep_ratio': True}
+
+
+def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict, dict]:
+    """Graph of backbone and neck, its outputs' free axes, and what each level is."""
+    graph = PyramidGraph(detector)
+    with torch.no_grad():
+        levels = graph(example)
+    padded = graph.pixels(example).shape
+    described = [
+        {'channels': level.shape[1], 'stride': 2 ** round(np.log2(padded[2] / level.shape[2]))}
+        for level in levels
+    ]
+    outputs = {
+        f'level_{i}': {0: 'batch', 2: f'height_{i}', 3: f'width_{i}'} for i in range(len(levels))
+    }
+    metadata = {'kind': 'pyramid', 'levels': described, 'pad_size_divisor': graph.pixels.divisor}
+    return graph, outputs, metadata
+
+
+def check(graph: nn.Module, path: Path, inputs: dict[str, Tensor]) -> list[tuple[str, Difference]]:
+    """Compare on every input, with a line for each.
+
+    Returns:
+        list[tuple[str, Difference]]: Every input's and output's difference.
+    """
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    found = []
+    for name, image in tqdm(inputs.items(), desc='comparing', unit='picture'):
+        differences = compare(graph, session, image)
+        found.extend((name, difference) for difference in differences)
+        shown = ', '.join(f'{d.name} {d.absolute:.1e} ({d.relative:.1e})' for d in differences)
+        tqdm.write(f'{name}: {shown}')
+    return found
+
+
+def main(args: argparse.Namespace) -> int:
+    """Export, compare, and move the file to its place; 1 if it differs too much."""
+    # mmengine logs every parameter's initialisation.
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    if not args.out.absolute().parent.is_dir():
+        raise InputError('OUT.onnx', f'{args.out} in a folder that does not exist')
+    inputs = read_pictures(args.image, args.size)
+    cfg, detector = build(args.config, args.checkpoint, args.cfg_options)
+    example = torch.rand(2, 3, *EXAMPLE_SIZE) * 255
+    if is_face_detector(cfg):
+        graph, outputs, metadata = face_graph(cfg, detector)
+    else:
+        graph, outputs, metadata = pyramid_graph(detector, example)
+    graph.eval()
+    metadata = {
+        **metadata,
+        'input': 'BGR, float32, 0 to 255',
+        'config': Path(args.config).name,
+        'polynl_mmdet': polynl_mmdet.__version__,
+    }
+    if not args.image:
+        print('no --image given: compared on a generated picture')
+    if args.checkpoint == 'none':
+        print('no checkpoint: weights drawn at random, zeros replaced so that every branch counts')
+    with tempfile.TemporaryDirectory(dir=args.out.absolute().parent) as folder:
+        written = Path(folder) / args.out.name
+        write_onnx(graph, example, written, outputs, metadata)
+        print('differences from PyTorch: absolute (relative)')
+        found = check(graph, written, inputs)
+        name, worst = max(found, key=lambda pair: pair[1].relative)
+        absolute = max(difference.absolute for _, difference in found)
+        summary = (
+            f'largest difference: absolute {absolute:.1e}, relative {worst.relative:.1e} '
+            f'({worst.name}, {name})'
+        )
+        if not worst.relative <= args.tolerance:
+            print(
+                f'error: {summary}, above {args.tolerance:g}; nothing was written', file=sys.stderr
+            )
+            return 1
+        os.replace(written, args.out)
+    what = 'boxes, scores and landmarks' if metadata['kind'] == 'faces' else 'pyramid levels'
+    print(f'{summary}, accepted: {args.tolerance:g}')
+    print(f'wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB): {what}')
+    return 0
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        raise SystemExit(main(parse_args()))
