@@ -6,6 +6,9 @@ Lifting ``weights_only`` would let any file run code, and so would allowing ``ge
 HistoryBuffer is rebuilt by a stand-in, a second stand-in answers for ``getattr`` and serves
 HistoryBuffer's own statistics alone, and NumPy's plain arrays and scalars are allowed.
 
+Before a file is loaded :mod:`polynl_mmdet.engine.checkpoint_file` bounds what it asks for, and
+afterwards :mod:`polynl_mmdet.engine.checkpoint_content` looks at what mmengine would act on.
+
 Every loader behind mmengine's ``CheckpointLoader`` is covered (``load_from``, ``--resume``,
 ``tools/test.py``, ``init_cfg``, local files and URLs), also where it asks for
 ``weights_only=False`` (``torch.hub``) or would fall back to it (the onedl forks).
@@ -16,11 +19,12 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-import pickletools
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,8 +33,13 @@ from mmengine.runner import CheckpointLoader
 
 from polynl_mmdet.errors import InputError
 
+from .checkpoint_content import check_content
+from .checkpoint_file import check_checkpoint_file
+
 ACCEPTED = "accepted: tensors, plain containers, NumPy arrays and mmengine's HistoryBuffer"
 _STATISTICS = ('min', 'max', 'current', 'mean')
+_FORCE, _FORBID = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+_LOCK = threading.RLock()  # What is patched belongs to the whole process.
 
 
 class _StoredHistoryBuffer(HistoryBuffer):
@@ -87,66 +96,67 @@ def _safe_globals() -> list:
 def weights_only_in_force(filename: str) -> Iterator[None]:
     """Inside, every ``torch.load`` is ``weights_only`` and accepts mmengine's checkpoints.
 
+    Each file is first checked for what its pickles call and how large it would become. The old zip
+    that ``torch.hub`` would unpack beside its download counts as damaged.
+
     Args:
         filename (str): The checkpoint, for the error.
 
     Raises:
-        InputError: The file names anything that could run code, or is cut off or damaged.
+        InputError: The file is missing, names anything that could run code, asks for more memory
+            than a file of its size needs, or is cut off or damaged.
     """
-    saved = {
-        key: os.environ.pop(key, None)
-        for key in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
-    }
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with _LOCK, ExitStack() as changes:
+            changes.enter_context(patch.object(torch, 'load', _checked(torch.load)))
+            changes.enter_context(patch('torch.hub._is_legacy_zip_format', _never))
+            # For a loader that holds a torch.load of its own.
+            changes.enter_context(patch.dict(os.environ, {_FORCE: '1'}))
+            os.environ.pop(_FORBID, None)  # patch.dict puts it back.
+            changes.enter_context(torch.serialization.safe_globals(_safe_globals()))
             yield
+    except (InputError, ImportError, torch.OutOfMemoryError):
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
-            filename,
-            f'refused, it wants {_wanted(str(error), filename)}; nothing was run',
-            ACCEPTED,
+            filename, f'refused, it wants {_wanted(str(error))}; nothing was run', ACCEPTED
         ) from None
-    except (EOFError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and 'PytorchStreamReader' not in str(error):
-            raise
+    except FileNotFoundError:
+        raise InputError(
+            filename, 'no such file', 'accepted: a checkpoint written by torch.save'
+        ) from None
+    except OSError as error:
+        raise InputError(filename, f'cannot be read ({_first_line(error)})') from None
+    except Exception as error:
+        # Damaged files make torch's readers stumble in any way: RuntimeError, EOFError, KeyError,
+        # TypeError, struct.error, ...
         raise InputError(
             filename, f'cut off or damaged ({_first_line(error)})', 'accepted: a whole checkpoint'
         ) from error
-    finally:
-        for key, value in saved.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
 
 
-def _wanted(message: str, filename: str) -> str:
-    """str: the name that torch's message refuses, else what the file names, else the message."""
+def _checked(load: Callable) -> Callable:
+    """``torch.load`` that looks at a file before it loads it, always with ``weights_only``."""
+
+    @functools.wraps(load)
+    def checked(f, map_location=None, **options):
+        check_checkpoint_file(f)
+        return load(f, map_location, **{**options, 'weights_only': True})
+
+    return checked
+
+
+def _never(filename: str) -> bool:
+    return False
+
+
+def _wanted(message: str) -> str:
+    """str: the name that torch's message refuses, else the message."""
     found = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', message)
     if found:
         return found.group(1)
-    # Bare pickles of other protocols fail in torch before any name is read.
-    names = sorted(set(_named_globals(filename)))
-    if names:
-        return ', '.join(names)
     found = re.search(r'WeightsUnpickler error:\s*(.+)', message)
     return _first_line(found.group(1) if found else message)
-
-
-def _named_globals(filename: str) -> Iterator[str]:
-    """Names that a bare pickle refers to, read without unpickling anything."""
-    strings: list[str] = []
-    try:
-        with open(filename, 'rb') as file:
-            for operation, value, _ in pickletools.genops(file):
-                if operation.name == 'GLOBAL':
-                    yield value.replace(' ', '.')
-                elif 'UNICODE' in operation.name:
-                    strings.append(value)
-                elif operation.name == 'STACK_GLOBAL' and len(strings) > 1:
-                    yield '.'.join(strings[-2:])
-    except (OSError, ValueError):
-        return  # Not a local file, or not a bare pickle.
 
 
 def _first_line(message: object) -> str:
@@ -164,12 +174,13 @@ def load_checkpoint(filename: str, map_location: str | torch.device | None = 'cp
         Any: What the file holds: tensors, plain containers, arrays, HistoryBuffers.
 
     Raises:
-        InputError: The file is missing, cut off, or names anything that could run code.
+        InputError: The file is missing, cut off, names or holds anything that could run code, or
+            asks for more memory than a file of its size needs.
     """
-    if not os.path.isfile(filename):
-        raise InputError(filename, 'no such file', 'accepted: a checkpoint written by torch.save')
     with weights_only_in_force(filename):
-        return torch.load(filename, map_location=map_location, weights_only=True)
+        checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
+    check_content(filename, checkpoint)
+    return checkpoint
 
 
 def guard_checkpoint_loader() -> None:
@@ -181,7 +192,9 @@ def guard_checkpoint_loader() -> None:
     @functools.wraps(load)
     def guarded(cls, filename, map_location=None, logger='current'):
         with weights_only_in_force(filename):
-            return load(cls, filename, map_location, logger)
+            checkpoint = load(cls, filename, map_location, logger)
+        check_content(filename, checkpoint)
+        return checkpoint
 
     guarded._polynl_guard = True
     CheckpointLoader.load_checkpoint = classmethod(guarded)
