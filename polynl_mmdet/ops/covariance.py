@@ -35,7 +35,11 @@ class Parameters(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What the backward pass needs beside the input: S (B, C, C), mean (B, C) or None, a (B, C)."""
+    """What the backward pass needs beside the input: N S (B, C, C), mean (B, C) or None, a (B, C).
+
+    The second moment is kept as a sum: dividing its C x C entries by N would take a pass over them,
+    where dividing what is made of it takes one over C.
+    """
 
     second: Tensor
     mean: Tensor | None
@@ -64,9 +68,9 @@ def moments(x: Tensor, p: Parameters) -> Moments:
 
 
 def _moments(x: Tensor, p: Parameters, layout: Positions) -> Moments:
-    second = cross_moment(x, x, layout) * (1.0 / layout.count)
+    second = cross_moment(x, x, layout)
     mean = x.mean(tuple(range(2, x.dim())), dtype=second.dtype) if _biased(p) else None
-    return Moments(second, mean, _context(second, mean, p))
+    return Moments(second, mean, _context(second, mean, p, layout.count))
 
 
 def plain(x: Tensor, p: Parameters) -> Tensor:
@@ -75,9 +79,9 @@ def plain(x: Tensor, p: Parameters) -> Tensor:
     p = p.to(acc)
     columns = x.flatten(2)
     wide = columns.to(acc)
-    second = torch.matmul(wide, wide.transpose(1, 2)) / columns.shape[2]
+    second = torch.matmul(wide, wide.transpose(1, 2))
     mean = wide.mean(2) if _biased(p) else None
-    matrix = p.beta * p.w3 * _context(second, mean, p)[:, None, :]
+    matrix = _mixing(p, _context(second, mean, p, columns.shape[2]))
     if acc == x.dtype:
         matrix = matrix + p.alpha * torch.eye(x.shape[1], dtype=acc, device=x.device)
         z = torch.matmul(matrix, columns)
@@ -111,7 +115,7 @@ def backward(
     d_context = p.beta * per_channel
     grads = dict.fromkeys(p._fields)
     if needs[3]:
-        grads['w3'] = p.beta * (cross * context[:, None, :]).sum(0)
+        grads['w3'] = _batch_sum(cross * (p.beta * context)[:, None, :])
     if needs[4]:
         grads['alpha'] = cross.diagonal(dim1=1, dim2=2).sum()
     if needs[5]:
@@ -122,7 +126,7 @@ def backward(
         if needs[5]:
             grads['beta'] = grads['beta'] + torch.dot(grad_sum, p.b3)
     if any(needs[i] for i in (1, 2, 6, 7)):
-        grads.update(_projection_grads(p, second, mean, d_context))
+        grads.update(_projection_grads(p, second, mean, d_context, layout.count))
     dx = _input_grad(grad, x, p, context, d_context, layout) if needs[0] else None
     return (dx, *(grads[name] for name in p._fields))
 
@@ -131,9 +135,9 @@ def _biased(p: Parameters) -> bool:
     return p.b1 is not None or p.b2 is not None
 
 
-def _context(second: Tensor, mean: Tensor | None, p: Parameters) -> Tensor:
-    """(B, C): the mean over positions of ``(x W1 + b1) (.) (x W2 + b2)``."""
-    context = (torch.matmul(p.w1, second) * p.w2).sum(2)
+def _context(second: Tensor, mean: Tensor | None, p: Parameters, count: int) -> Tensor:
+    """(B, C): the mean over positions of ``(x W1 + b1) (.) (x W2 + b2)``; ``second`` is N S."""
+    context = (_squares(p.w1, second) * p.w2).sum(2) * (1.0 / count)
     if p.b1 is not None:
         context = context + p.b1 * (mean @ p.w2.t())
     if p.b2 is not None:
@@ -143,9 +147,21 @@ def _context(second: Tensor, mean: Tensor | None, p: Parameters) -> Tensor:
     return context
 
 
+def _squares(weight: Tensor, matrices: Tensor) -> Tensor:
+    """(C, C), (B, C, C) -> (B, C, C): ``weight @ matrices``."""
+    if matrices.shape[0] == 1 and not torch.compiler.is_compiling():
+        return torch.mm(weight, matrices[0])[None]
+    return torch.matmul(weight, matrices)
+
+
+def _batch_sum(matrices: Tensor) -> Tensor:
+    """(B, C, C) -> (C, C); for one sample without a pass."""
+    return matrices[0] if matrices.shape[0] == 1 else matrices.sum(0)
+
+
 def _mixing(p: Parameters, context: Tensor) -> Tensor:
     """(B, C, C): beta W3 diag(a)."""
-    return (p.beta * p.w3) * context[:, None, :]
+    return p.w3 * (p.beta * context)[:, None, :]
 
 
 def _with_residual(matrix: Tensor, alpha: Tensor) -> Tensor:
@@ -190,13 +206,13 @@ def _apply(x: Tensor, p: Parameters, context: Tensor, layout: Positions) -> Tens
 
 
 def _projection_grads(
-    p: Parameters, second: Tensor, mean: Tensor | None, d_context: Tensor
+    p: Parameters, second: Tensor, mean: Tensor | None, d_context: Tensor, count: int
 ) -> dict[str, Tensor]:
-    """Gradients of w1, w2, b1, b2, of which the context is a function."""
-    left, right = torch.matmul(torch.cat((p.w1, p.w2)), second).chunk(2, dim=1)
+    """Gradients of w1, w2, b1, b2, of which the context is a function; ``second`` is N S."""
+    share = (d_context * (1.0 / count))[:, :, None]
     grads = {
-        'w1': torch.einsum('bc,bcd->cd', d_context, right),
-        'w2': torch.einsum('bc,bcd->cd', d_context, left),
+        'w1': _batch_sum(_squares(p.w2, second).mul_(share)),
+        'w2': _batch_sum(_squares(p.w1, second).mul_(share)),
     }
     if p.b1 is not None:
         mean_right = mean @ p.w2.t()
@@ -219,8 +235,9 @@ def _input_grad(
 ) -> Tensor:
     """dX = (alpha I + beta W3 diag(a))^T G + T x + t: through Z, through S and through the mean."""
     matrix = _mixing(p, context)
-    half = torch.matmul(p.w1.t(), d_context[:, :, None] * p.w2)
-    through = (half + half.transpose(1, 2)) * (1.0 / layout.count)
+    share = (d_context * (1.0 / layout.count))[:, :, None]
+    half = _squares(p.w1.t(), share * p.w2)
+    through = half + half.transpose(1, 2)
     shift = None
     if _biased(p):
         zero = torch.zeros_like(d_context)

@@ -28,6 +28,13 @@ class Positions:
     """
 
     def __init__(self, x: Tensor) -> None:
+        if x.is_contiguous() and not torch.compiler.is_compiling():
+            # What nearly every feature map is; the general way takes as long as a small product.
+            self._sizes = x.shape[2:]
+            self.count = self._sizes.numel()
+            self._sorted = self._one_axis = self.merged = True
+            self.channels_last = False
+            return
         spatial = range(2, x.dim())
         compiling = torch.compiler.is_compiling()  # a compiler places copies where it likes
         order = spatial if compiling else sorted(spatial, key=x.stride, reverse=True)

@@ -34,6 +34,10 @@ def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     Returns:
         Tensor: (B, C, N).
     """
+    if x.shape[0] == 1 and not torch.compiler.is_compiling():  # one product runs faster alone
+        if channels_last:
+            return torch.mm(x[0].t(), matrix[0].t()).t()[None]
+        return torch.mm(matrix[0], x[0])[None]
     if channels_last:
         return torch.bmm(x.transpose(1, 2), matrix.transpose(1, 2)).transpose(1, 2)
     return torch.bmm(matrix, x)
@@ -41,7 +45,12 @@ def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
 
 def add_transform_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     """``target += matrix @ x`` in place; shapes as in :func:`transform`."""
-    if channels_last:
+    if x.shape[0] == 1 and not torch.compiler.is_compiling():
+        if channels_last:
+            target[0].t().addmm_(x[0].t(), matrix[0].t())
+        else:
+            target[0].addmm_(matrix[0], x[0])
+    elif channels_last:
         target.transpose(1, 2).baddbmm_(x.transpose(1, 2), matrix.transpose(1, 2))
     else:
         target.baddbmm_(matrix, x)
@@ -93,31 +102,31 @@ def _moment(g: Tensor, x: Tensor) -> Tensor:
         if g is x:
             _symmetric(x[sample], splits, out[sample])
         else:
-            out[sample] = _split_sum(g[sample], x[sample], splits)
+            _split_sum(g[sample], x[sample], splits, out[sample])
     return out
 
 
 def _symmetric(x: Tensor, splits: int, out: Tensor) -> None:
     """(C, N) -> x x^T, by rows of blocks up to the diagonal; the rest is mirrored."""
     channels = x.shape[0]
-    blocks = 4 if channels >= 128 else 2 if channels >= 64 else 1
+    blocks = 4 if channels > 128 else 2 if channels >= 64 else 1
     height = -(-channels // blocks)
     for top in range(0, channels, height):
         end = min(top + height, channels)
-        part = _split_sum(x[top:end], x[:end], splits)
-        out[top:end, :end] = part
-        out[:top, top:end] = part[:, :top].t()
+        part = _split_sum(x[top:end], x[:end], splits, out[top:end, :end])
+        if top:
+            out[:top, top:end] = part[:, :top].t()
 
 
-def _split_sum(a: Tensor, b: Tensor, splits: int) -> Tensor:
-    """(R, N), (C, N) -> a b^T, as ``splits`` sums over positions side by side."""
+def _split_sum(a: Tensor, b: Tensor, splits: int, out: Tensor) -> Tensor:
+    """(R, N), (C, N) -> a b^T in ``out``, as ``splits`` sums over positions side by side."""
     if splits == 1:
-        return torch.mm(a, b.t())
+        return torch.mm(a, b.t(), out=out)
     length = a.shape[1] // splits
     whole = length * splits
     left = a[:, :whole].unflatten(1, (splits, length)).transpose(0, 1)
     right = b[:, :whole].unflatten(1, (splits, length)).permute(1, 2, 0)
-    out = torch.bmm(left, right).sum(0)
+    torch.sum(torch.bmm(left, right), 0, out=out)
     if whole < a.shape[1]:
         out.addmm_(a[:, whole:], b[:, whole:].t())
     return out
