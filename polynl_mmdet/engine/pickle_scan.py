@@ -35,6 +35,12 @@ class Name(NamedTuple):
     path: str
 
 
+class Result(NamedTuple):
+    """What a call of that name gives."""
+
+    path: str
+
+
 class Storage(NamedTuple):
     """Memory of a tensor: its record in the file, elements and bytes."""
 
@@ -48,7 +54,7 @@ class Node:
     """A value.
 
     Attributes:
-        value (Any): A Name, Storage, str, int, bool or tuple of Nodes; None for anything else.
+        value (Any): A Name, Result, Storage, str, number or tuple of Nodes; None: anything else.
         weight (int): How many values it stands for, those inside counted as often as they appear.
         depth (int): How many values lie one inside the other.
     """
@@ -190,7 +196,7 @@ class _Machine:
         if not isinstance(arguments.value, tuple):
             raise Refused('a call without a tuple of arguments')
         _check_call(function, list(arguments.value))
-        self.stack.append(Node(None, arguments.weight, arguments.depth))
+        self.stack.append(Node(Result(function.value.path), arguments.weight, arguments.depth))
 
 
 def _element_size(path: str) -> int:
@@ -220,8 +226,8 @@ def _anything(path: str, arguments: list[Node]) -> None:
 
 
 def _of_text(path: str, arguments: list[Node]) -> None:
-    """A ``bytearray`` of text, not of a length."""
-    if arguments and not isinstance(arguments[0].value, str):
+    """A ``bytearray`` of bytes, which pickles write as encoded text, not of a length."""
+    if arguments and arguments[0].value != Result('_codecs.encode'):
         raise Refused(f'{path} of a length')
 
 
