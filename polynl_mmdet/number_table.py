@@ -14,6 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 _NUMBER = re.compile(rb'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')
+_ACCEPTED_BYTES = b'0123456789+-.eE \t\r\n'
 
 
 class TableError(ValueError):
@@ -57,8 +58,12 @@ def parse_table(text: bytes, columns: int | Collection[int]) -> np.ndarray:
         return np.zeros((0, 0))
     accepted = {columns} if isinstance(columns, int) else set(columns)
     width = len(stripped.split(b'\n', 1)[0].split())
-    if width not in accepted:
-        _find_error(text, accepted)
+    # NumPy splits at more kinds of white space than bytes do, and ends lines at a lone \r.
+    foreign = text.translate(None, _ACCEPTED_BYTES) or text.count(b'\r') > text.count(b'\r\n') + (
+        text.endswith(b'\r')
+    )
+    if width not in accepted or foreign:
+        _find_error(text, accepted if width not in accepted else {width})
     try:
         table = np.loadtxt(
             io.BytesIO(text), dtype=np.float64, comments=None, ndmin=2, encoding='latin1'
@@ -68,13 +73,16 @@ def parse_table(text: bytes, columns: int | Collection[int]) -> np.ndarray:
         raise TableError(0, str(error)) from None
     if table.shape[1] != width or not np.isfinite(table).all():
         _find_error(text, {width})
+        raise TableError(0, f'{table.shape[1]} columns, not {width}')
     return table
 
 
 def _find_error(text: bytes, accepted: set[int]) -> None:
     """Raise a TableError at the first line that is wrong."""
     for row, line in enumerate(text.split(b'\n')):
-        numbers = line.split()
+        line = line[:-1] if line.endswith(b'\r') else line
+        numbers = line.replace(b'\t', b' ').split(b' ')
+        numbers = [number for number in numbers if number]
         if not numbers:
             continue
         if len(numbers) not in accepted:

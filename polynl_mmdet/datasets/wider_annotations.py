@@ -36,6 +36,7 @@ _ROW_MEANS = {
 }
 _INVALID = 7  # column of the official format
 _ROWS_A_CHUNK = 16384
+_SIZE = re.compile(rb'\d{1,9}')  # of a picture in pixels
 _ROW_OF_NUMBERS = re.compile(rb'[-+.\deE]+(\s+[-+.\deE]+)+')
 
 
@@ -160,7 +161,7 @@ def _scan_label(path: Path, lines: list[bytes], fmt: str) -> tuple:
         header = line[1:].strip()
         if fmt == 'labelv2':
             words = header.rsplit(None, 2)
-            if len(words) != 3 or not (words[1].isdigit() and words[2].isdigit()):
+            if len(words) != 3 or not all(_SIZE.fullmatch(word) for word in words[1:]):
                 raise InputError(
                     f'{path}:{number + 1}', quote(line), 'accepted: "# name width height"'
                 )

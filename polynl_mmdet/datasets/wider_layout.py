@@ -112,8 +112,9 @@ def _decode(file: Path) -> str:
             image.load()
     except UnidentifiedImageError:
         return 'not a picture'
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error)
+    except Exception as error:
+        # Damaged pictures make Pillow stumble in any way: OSError, SyntaxError, struct.error, ...
+        return str(error) or type(error).__name__
     return ''
 
 

@@ -7,7 +7,6 @@ for each picture, which of its boxes (from 1) the setting counts. All others are
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,9 @@ import numpy as np
 from scipy.io import loadmat, savemat
 
 from ..errors import InputError
+from .mat_file import check_mat_file
 
 SETTINGS = ('easy', 'medium', 'hard')
-_MAT_PARTS = (14, 15)  # A matrix, plain or compressed.
 _MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
 
 
@@ -79,24 +78,28 @@ def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
         raise _not_official(files['face'], f'{len(pictures)} names, {len(boxes)} lists of boxes')
     if not np.isfinite(table).all():
         raise _not_official(files['face'], 'a box that is not finite')
+    if len(set(pictures)) != len(pictures):
+        raise _not_official(files['face'], 'two pictures of one name')
     counted = {name: _read_counted(files[name], starts) for name in SETTINGS}
     return WiderFaceGroundTruth(pictures, starts, table, counted)
 
 
 def _read_counted(path: Path, starts: np.ndarray) -> np.ndarray:
     """Which boxes one setting counts: bool, shape (G,)."""
-    cells = [
-        cell for event in _load(path, ('gt_list',))['gt_list'].ravel() for cell in event.ravel()
-    ]
+    lists = _load(path, ('gt_list',))['gt_list']
     faces = np.diff(starts)
-    counted = np.zeros(starts[-1], dtype=bool)
-    if len(cells) != len(faces):
-        raise _not_official(path, f'{len(cells)} pictures, not the {len(faces)} of the boxes')
     try:
-        sizes = [cell.size for cell in cells]
-        numbers = np.concatenate([cell.ravel() for cell in cells]).astype(np.int64)
+        cells = [cell.ravel() for event in lists.ravel() for cell in event.ravel()]
+        found = np.concatenate(cells) if cells else np.zeros(0)
+        numbers = found.astype(np.int64)
     except (AttributeError, TypeError, ValueError) as error:
         raise _not_official(path, str(error)) from None
+    if len(cells) != len(faces):
+        raise _not_official(path, f'{len(cells)} pictures, not the {len(faces)} of the boxes')
+    if found.dtype.kind not in 'iuf' or (numbers != found).any():
+        raise _not_official(path, 'a number of a face that is not whole')
+    sizes = [len(cell) for cell in cells]
+    counted = np.zeros(starts[-1], dtype=bool)
     if ((numbers < 1) | (numbers > np.repeat(faces, sizes))).any():
         raise _not_official(path, 'a picture counts a face that it does not have')
     counted[np.repeat(starts[:-1], sizes) + numbers - 1] = True
@@ -110,7 +113,7 @@ def _not_official(path: Path, found: str) -> InputError:
 def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         data = path.read_bytes()
-        _check_whole(data)
+        check_mat_file(data)
         content = loadmat(io.BytesIO(data), variable_names=list(keys))
     except OSError as error:
         raise _not_official(path, error.strerror or str(error)) from None
@@ -124,22 +127,6 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         if not isinstance(value, np.ndarray) or value.dtype.kind != 'O':
             raise _not_official(path, f'no list "{key}"')
     return content
-
-
-def _check_whole(data: bytes) -> None:
-    """Follow the parts of a MATLAB 5 file to its end: those not asked for must be there too.
-
-    After 128 bytes of header each part has its kind and its length in bytes, four bytes each.
-    """
-    order = {b'IM': '<', b'MI': '>'}.get(data[126:128])
-    if order is None:
-        raise ValueError('no MATLAB 5 header')
-    at = 128
-    while at < len(data):
-        kind, length = struct.unpack_from(f'{order}II', data, at)
-        at += 8 + length
-        if kind not in _MAT_PARTS or at > len(data):
-            raise ValueError(f'cut off or damaged at byte {min(at, len(data))}')
 
 
 def write_ground_truth(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +20,9 @@ from ..number_table import TableError, parse_table, quote
 
 _ACCEPTED = 'accepted: "x y width height score"'
 _LARGEST_FILE = 64 * 2**20
-_LARGEST_TOTAL = 2 * 2**30
+# Bytes unpacked for one of the zip, beside the first MiB: numbers are packed to about a third.
+_LARGEST_RATIO = 100
+_LARGEST_SMALL = 2**20
 
 
 def read_predictions(
@@ -73,7 +74,7 @@ def read_predictions(
         keys[key] = where
         headless.append(body)
         counts.append(count)
-    rows = _parse(list(keys.values()), headless)
+    rows = _parse(list(keys.values()), headless, counts)
     return dict(zip(keys, np.split(rows, np.cumsum(counts)[:-1]))) if keys else {}, unmatched
 
 
@@ -97,15 +98,16 @@ def _files_of_zip(path: Path) -> Iterator[tuple]:
     """Yield names and functions that read; the sizes the zip states bound what is unpacked."""
     with _one_line_zip_errors(path), zipfile.ZipFile(path) as archive:
         total = 0
+        largest_total = _LARGEST_SMALL + _LARGEST_RATIO * path.stat().st_size
 
         def read(entry: zipfile.ZipInfo) -> bytes:
             nonlocal total
             total += entry.file_size
-            if entry.file_size > _LARGEST_FILE or total > _LARGEST_TOTAL:
+            if entry.file_size > _LARGEST_FILE or total > largest_total:
                 raise InputError(
                     f'{path}/{entry.filename}',
                     f'{entry.file_size} bytes unpacked, {total} with those before it',
-                    f'accepted: {_LARGEST_FILE} a file, {_LARGEST_TOTAL} in all',
+                    f'accepted: {_LARGEST_FILE} a file, {largest_total} in all for such a zip',
                 )
             with _one_line_zip_errors(path):
                 return archive.read(entry)
@@ -119,11 +121,16 @@ def _files_of_zip(path: Path) -> Iterator[tuple]:
 def _one_line_zip_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise InputError(str(path), f'not a whole zip ({error})', 'accepted: a zip') from None
+    except InputError:
+        raise
     except (RuntimeError, NotImplementedError) as error:
         # An entry with a password, or packed by a method this Python cannot unpack.
         raise InputError(str(path), str(error), 'accepted: a plain zip') from None
+    except Exception as error:
+        # Damaged zips make Python's reader stumble in any way: BadZipFile, struct.error, EOFError,
+        # zlib.error, LZMAError, UnicodeDecodeError, ...
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(str(path), f'not a whole zip ({reason})', 'accepted: a zip') from None
 
 
 def _split_header(where: str, data: bytes) -> tuple[bytes, int]:
@@ -132,27 +139,32 @@ def _split_header(where: str, data: bytes) -> tuple[bytes, int]:
     count = head[1].strip() if len(head) > 1 else b''
     if not count.isdigit() or len(count) > 9:
         raise InputError(f'{where}:2', quote(count), 'accepted: the number of detections')
-    body = head[2].strip() if len(head) > 2 else b''
-    lines = body.count(b'\n') + 1 if body else 0
-    if lines != int(count):
-        lines = sum(not line.isspace() for line in body.split(b'\n') if line)
-    if lines != int(count):
-        raise InputError(
-            f'{where}:2', f'announces {int(count)} detections, {lines} follow', 'accepted: as many'
-        )
+    body = head[2].rstrip() if len(head) > 2 else b''
+    # Blank lines do not count. Where there are any it is seen once the rows are there.
+    if (body.count(b'\n') + 1 if body else 0) != int(count):
+        _check_count(where, body, int(count))
     return body, int(count)
 
 
-def _parse(wheres: list[str], bodies: list[bytes]) -> np.ndarray:
+def _check_count(where: str, body: bytes, count: int) -> None:
+    lines = sum(not line.isspace() for line in body.split(b'\n') if line)
+    if lines != count:
+        raise InputError(
+            f'{where}:2', f'announces {count} detections, {lines} follow', 'accepted: as many'
+        )
+
+
+def _parse(wheres: list[str], bodies: list[bytes], counts: list[int]) -> np.ndarray:
     """The rows of all files: float64, shape (n, 5)."""
     try:
         rows = parse_table(b'\n'.join([body for body in bodies if body]), 5)
     except TableError:
         rows = None
-    if rows is not None and not (rows[:, 2:4] < 0).any():
+    if rows is not None and len(rows) == sum(counts) and not (rows[:, 2:4] < 0).any():
         return rows.reshape(-1, 5)
-    for where, body in zip(wheres, bodies):
+    for where, body, count in zip(wheres, bodies, counts):
         _raise_at_bad_line(where, body)
+        _check_count(where, body, count)
     raise AssertionError('a table that is wrong as a whole is right in its parts')
 
 
