@@ -2,6 +2,7 @@
 
     python benchmarks/operator.py --threads 2 --output operator.json
     python benchmarks/operator.py --threads 2 --scaling --output scaling.json --plot scaling.png
+    python benchmarks/operator.py --table operator.json more.json   # of what was measured before
 
 Prints tables in Markdown and writes what was measured as JSON. Needs torch alone: rows of layers
 that are not installed drop out and are named. ``--quick`` is a check that it runs.
@@ -19,7 +20,6 @@ sys.path[0] = dirname(dirname(abspath(__file__)))
 import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
-from math import exp, fsum, log  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 
@@ -27,15 +27,15 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # read once, when torch is impo
 
 import torch  # noqa: E402
 
-from benchmarks import rivals  # noqa: E402
+from benchmarks import operator_tables, rivals  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     bytes_kept,
-    fitted_exponent,
     interleaved_times,
     machine,
     markdown,
     peak_bytes,
 )
+from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 SIZES = {'800x1344': (800, 1344), '640x640': (640, 640)}
 # ResNet-50's four stages: channels after conv2 and after conv3 of a bottleneck, and the stride.
@@ -69,7 +69,13 @@ def main() -> None:
     parser.add_argument('--quick', action='store_true', help='tiny shapes, one round')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='picture of the scaling (needs matplotlib)')
+    parser.add_argument('--table', nargs='+', type=Path, help='print the tables of JSON files')
     args = parser.parse_args()
+    if args.table:
+        with one_line_errors():
+            report = _joined(args.table)
+        _conclude(report, 'exponents' in report)
+        return
     if args.plot and not args.scaling:
         parser.error('--plot: pictures are drawn of --scaling')
     if args.threads:
@@ -82,15 +88,39 @@ def main() -> None:
     for shape in _shapes(args):
         report['rows'] += _measure_and_show(shape, args)
         _write(report, args.output)  # a long run that is stopped keeps what it has
-    if args.scaling:
-        report['exponents'] = _show_exponents(report['rows'])
-    else:
-        report['summary'] = _show_summary(report['rows'])
+    _conclude(report, args.scaling)
     _write(report, args.output)
     if args.plot:
         from benchmarks.scaling_plot import draw
 
         draw(report, args.plot)
+
+
+def _conclude(report: dict, scaling: bool) -> None:
+    """Print what follows from all shapes together, and put it into the report."""
+    if scaling:
+        report['exponents'], table = operator_tables.exponents(report['rows'])
+        print(f'\nexponents over N\n\n{table}')
+    else:
+        report['summary'] = operator_tables.summary(report['rows'])
+        print('\n' + operator_tables.overview(report['rows']))
+        print('\nover the shapes\n\n' + operator_tables.summary_table(report['summary']))
+
+
+def _joined(paths: list[Path]) -> dict:
+    """The rows of several files as one report; a shape that several have, from the last."""
+    by_shape = {}
+    for path in paths:
+        try:
+            report = json.loads(path.read_text(encoding='utf-8'))
+            rows = report['rows']
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                str(path), f'cannot be read ({error!r})', 'what --output wrote'
+            ) from None
+        for shape in dict.fromkeys(tuple(row['shape']) for row in rows):
+            by_shape[shape] = [row for row in rows if tuple(row['shape']) == shape]
+    return {**report, 'rows': [row for rows in by_shape.values() for row in rows]}
 
 
 def _write(report: dict, path: Path | None) -> None:
@@ -220,72 +250,6 @@ def _too_big(name: str, rival: rivals.Rival, x: torch.Tensor, args: argparse.Nam
     speed = 5e10 * torch.get_num_threads() if args.device == 'cpu' else 1e13
     seconds = 7 * channels * pairs / speed
     return f'about {seconds:.0f} s' if seconds > args.slowest else ''
-
-
-def _show_exponents(rows: list[dict]) -> dict[str, float]:
-    """Slopes of log time and log memory over log N, one per rival, channels and quantity."""
-    exponents = {}
-    cells = []
-    for channels in sorted({row['shape'][1] for row in rows}):
-        for name in dict.fromkeys(row['name'] for row in rows):
-            mine = [
-                r for r in rows if r['shape'][1] == channels and r['name'] == name and 'step' in r
-            ]
-            counts = [r['shape'][3] for r in mine]
-            if len(counts) < 2:
-                continue
-            line = [f'{name}, C = {channels}', f'{counts[0]:,} to {counts[-1]:,}']
-            for quantity in ('forward', 'step', 'kept', 'peak'):
-                if quantity not in mine[0]:
-                    line.append('')
-                    continue
-                scale = counts if quantity in ('kept', 'peak') else [1] * len(counts)
-                values = [r[quantity] * s for r, s in zip(mine, scale)]
-                slope = fitted_exponent(counts, values)
-                exponents[f'{name}, C={channels}, {quantity}'] = slope
-                line.append(f'{slope:.3f}')
-            cells.append(line)
-    print('\nexponents over N\n')
-    print(markdown(['', 'N', 'forward', 'step', 'kept', 'peak'], cells))
-    return exponents
-
-
-def _show_summary(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """Ratios over all shapes, and over those with N >= 16 C."""
-    shapes = list(dict.fromkeys(tuple(row['shape']) for row in rows))
-    at = {(tuple(row['shape']), row['name']): row for row in rows}
-    floor = next(row['name'] for row in rows)
-    summary = {}
-    for label, chosen in (
-        ('N >= 16 C', [s for s in shapes if s[2] * s[3] >= 16 * s[1]]),
-        ('all', shapes),
-    ):
-        for quantity in ('forward', 'step') if chosen else ():
-            for above, below, kind in (
-                ('auto', floor, ''),
-                ('auto', floor, ', least'),
-                ('literal', 'auto', ''),
-                ('formula, autograd', 'auto', ''),
-            ):
-                key = quantity + kind
-                ratios = [at[s, above][key] / at[s, below][key] for s in chosen]
-                summary[f'{label}: {key}, {above} / {below}'] = {
-                    'mean': exp(fsum(map(log, ratios)) / len(ratios)),
-                    'least': min(ratios),
-                    'most': max(ratios),
-                }
-        kept = [at[s, 'auto']['kept'] for s in chosen]
-        if kept:
-            mean = exp(fsum(map(log, kept)) / len(kept))
-            summary[f'{label}: kept, auto / input'] = {
-                'mean': mean,
-                'least': min(kept),
-                'most': max(kept),
-            }
-    cells = [[key, *(f'{value:.3f}' for value in line.values())] for key, line in summary.items()]
-    print('\nover the shapes\n')
-    print(markdown(['', 'geometric mean', 'least', 'most'], cells))
-    return summary
 
 
 if __name__ == '__main__':

@@ -109,7 +109,7 @@ def _moment(g: Tensor, x: Tensor) -> Tensor:
 def _symmetric(x: Tensor, splits: int, out: Tensor) -> None:
     """(C, N) -> x x^T, by rows of blocks up to the diagonal; the rest is mirrored."""
     channels = x.shape[0]
-    blocks = 4 if channels > 128 else 2 if channels >= 64 else 1
+    blocks = 4 if channels >= 128 else 2 if channels >= 64 else 1
     height = -(-channels // blocks)
     for top in range(0, channels, height):
         end = min(top + height, channels)

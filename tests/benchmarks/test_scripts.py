@@ -48,6 +48,8 @@ def test_operator(repo_root, tmp_path):
     covariance, literal = report['rows'][1:3]
     assert covariance['kept'] < 1.1
     assert literal['kept'] == 1
+    again = run(repo_root, 'operator.py', '--table', tmp_path / 'o.json')
+    assert again.strip() == out[out.index('Forward, milliseconds') :].strip()
 
 
 def test_scaling_draws_a_picture(repo_root, tmp_path):
