@@ -49,6 +49,8 @@ class FaceVisualizer(DetLocalVisualizer):
     ) -> np.ndarray:
         """Draw the faces of one data sample; RGB in and out."""
         self.set_image(image)
+        # Faces may reach beyond the picture: matplotlib would make room, and shrink the rest.
+        self.ax_save.autoscale(False)
         if not len(instances):
             return self.get_image()
         boxes = np.asarray(instances.bboxes, dtype=float)

@@ -54,3 +54,19 @@ def test_low_scores_and_unannotated_landmarks_are_not_drawn(tmp_path):
     image = draw(tmp_path, draw_gt=True, scores=torch.tensor([1.0]), keypoints_visible=visible)
     assert near(image[90, 120], COLOURS[0])
     assert not image[115, 140].any()
+
+
+def test_a_face_beyond_the_picture_leaves_it_in_its_place():
+    random = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[-200.0, 30.0, 500.0, 400.0]]),
+        scores=torch.tensor([0.9]),
+        labels=torch.zeros(1, dtype=torch.long),
+        keypoints=torch.full((1, 5, 2), -50.0),
+    )
+    visualizer = VISUALIZERS.build(dict(type='FaceVisualizer', name='beyond'))
+    visualizer.add_datasample('one', random, sample, draw_gt=False)
+    image = visualizer.get_image()
+    assert image.shape == random.shape
+    np.testing.assert_array_equal(image[35:], random[35:])  # Below the box's upper edge.
