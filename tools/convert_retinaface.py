@@ -95,7 +95,23 @@ def load_source(path: str) -> dict[str, Tensor]:
             raise InputError(
                 path, f'{key!r} holds a {type(value).__name__}', 'accepted: a dict of tensors'
             )
-    return {key.removeprefix('module.'): value for key, value in state.items()}
+        whole = value.dtype == torch.int64 and key.endswith('num_batches_tracked')
+        if value.layout != torch.strided or not (value.is_floating_point() or whole):
+            raise InputError(
+                path,
+                f'{key!r} holds {str(value.layout)[6:]} {str(value.dtype)[6:]}',
+                'accepted: dense tensors of floating-point numbers',
+            )
+        if not value.isfinite().all():
+            raise InputError(
+                path, f'{key!r} holds a number that is not finite', 'accepted: finite weights'
+            )
+    plain = {key.removeprefix('module.'): value for key, value in state.items()}
+    if len(plain) != len(state):
+        raise InputError(
+            path, 'keys that stand there with and without "module."', 'accepted: one of each'
+        )
+    return plain
 
 
 def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -117,7 +133,8 @@ def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         else:
             unplaced.append(key)
             continue
-        if target.startswith('bbox_head.conv_cls.') and len(value) % NUM_CLASS_SCORES == 0:
+        paired = value.dim() and len(value) % NUM_CLASS_SCORES == 0
+        if target.startswith('bbox_head.conv_cls.') and paired:
             # An anchor's two scores: background first there, last in mmdet.
             value = value.reshape(-1, NUM_CLASS_SCORES, *value.shape[1:]).flip(1)
             value = value.reshape(-1, *value.shape[2:])
@@ -163,7 +180,9 @@ def _report(title: str, keys: list[str]) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('src', help='state dict of the PyTorch RetinaFace')
     parser.add_argument('out', help='checkpoint to write')
     parser.add_argument('--config', help='config of the model (default: by the backbone in SRC)')

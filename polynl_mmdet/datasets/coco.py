@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 
 from mmdet.datasets import CocoDataset
@@ -13,7 +11,7 @@ from mmengine.logging import print_log
 
 from polynl_mmdet.errors import InputError
 
-from .coco_checks import check_coco
+from .coco_checks import read_coco
 
 
 class CheckedCoco(COCO):
@@ -30,23 +28,7 @@ class CheckedCoco(COCO):
 
     def __init__(self, annotation_file: str) -> None:
         self.path = annotation_file
-        if not os.path.isfile(annotation_file):
-            raise InputError(
-                annotation_file,
-                'no such annotation file',
-                'accepted: a COCO JSON; set data_root and ann_file of the dataloader, and ann_file '
-                'of the evaluator',
-            )
-        try:
-            with open(annotation_file, encoding='utf-8') as file:
-                content = json.load(file)
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise InputError(
-                annotation_file,
-                f'not whole JSON ({error})',
-                'accepted: a complete COCO annotation file',
-            ) from None
-        check_coco(content, annotation_file)
+        content = read_coco(annotation_file)
         super().__init__(None)
         self.dataset = content
         self.createIndex()

@@ -5,7 +5,9 @@ Data format: https://cocodataset.org/#format-data
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +15,38 @@ from ..errors import InputError
 
 SECTIONS = ('images', 'annotations', 'categories')
 _LARGEST_SIDE = 10**6  # Pixels of a picture.
+
+
+def read_coco(path: str) -> dict:
+    """Read a COCO annotation file and check it.
+
+    Args:
+        path (str): A local file.
+
+    Returns:
+        dict: Its content.
+
+    Raises:
+        InputError: It is missing or not whole JSON, or see :func:`check_coco`.
+    """
+    if not os.path.isfile(path):
+        raise InputError(
+            path,
+            'no such annotation file',
+            'accepted: a COCO JSON; set data_root and ann_file of the dataloader, and ann_file '
+            'of the evaluator',
+        )
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(
+            path, f'not whole JSON ({error})', 'accepted: a complete COCO annotation file'
+        ) from None
+    except OSError as error:
+        raise InputError(path, error.strerror or str(error), 'accepted: a COCO JSON') from None
+    check_coco(content, path)
+    return content
 
 
 def check_coco(content: Any, path: str) -> None:
@@ -156,11 +190,13 @@ def _packed_length(counts: str) -> int | None:
 
 
 def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        (type(value) is int and abs(value) < 1e15)
-        or (type(value) is float and math.isfinite(value))
-        for value in values
-    )
+    return isinstance(values, list) and all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < 10**15
+    return type(value) is float and math.isfinite(value)
 
 
 def _kind(value: Any) -> str:

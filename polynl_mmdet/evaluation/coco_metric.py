@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
+from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
+
+from polynl_mmdet.datasets.coco_checks import read_coco
 
 AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
@@ -17,7 +20,16 @@ class CheckedCocoMetric(CocoMetric):
 
     No detection is an AP of 0: early in training, or for a schedule that failed, that is what a
     log, a plot or the choice of the best checkpoint needs. Args as for mmdet's CocoMetric.
+
+    Raises:
+        InputError: The annotation file is not as COCO has it.
     """
+
+    def __init__(self, ann_file: str | None = None, *args, **kwargs) -> None:
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=kwargs.get('backend_args')) as path:
+                read_coco(path)
+        super().__init__(ann_file, *args, **kwargs)
 
     def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float]:
         """As mmdet's, with zeros for a box or mask AP that no detection leaves undefined.

@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from ..errors import InputError
-from .mat_file import check_mat_file
+from .mat_file import read_mat_file
 
 SETTINGS = ('easy', 'medium', 'hard')
 _MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
@@ -112,16 +112,11 @@ def _not_official(path: Path, found: str) -> InputError:
 
 def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        data = path.read_bytes()
-        check_mat_file(data)
-        content = loadmat(io.BytesIO(data), variable_names=list(keys))
+        content = read_mat_file(path.read_bytes(), keys)
     except OSError as error:
         raise _not_official(path, error.strerror or str(error)) from None
-    except Exception as error:
-        # SciPy lets out whatever its parser stumbles over in a damaged file: struct.error,
-        # zlib.error, TypeError, ValueError, MemoryError, ...
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        raise _not_official(path, f'not a whole .mat file ({reason})') from None
+    except ValueError as error:
+        raise _not_official(path, f'not a whole .mat file ({error})') from None
     for key in keys:
         value = content.get(key)
         if not isinstance(value, np.ndarray) or value.dtype.kind != 'O':
