@@ -103,6 +103,7 @@ setup(
             'onnxruntime',
             'pytest',
             'pytest-xdist',
+            'seaborn',
             'tensorboard',
         ],
         'lint': ['ruff>=0.17,<0.18'],
