@@ -2,6 +2,7 @@
 
 Examples:
     python tools/demo_report.py work_dirs/demo
+    python tools/demo_report.py work_dirs/demo --page docs/demo.jpg   # README's picture
 """
 
 from __future__ import annotations
@@ -63,13 +64,19 @@ def plot_losses(scalars: Path, out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-def contact_sheet(pictures: list[Path], out: Path, columns: int = 2, rows: int = 4) -> None:
+def contact_sheet(
+    pictures: list[Path], out: Path, columns: int = 2, rows: int = 4, quality: int = 95
+) -> None:
     """Put drawn pictures (ground truth left, prediction right), spread over all, on one sheet.
 
     Args:
         pictures (list[Path]): Pictures of one size or several.
         out (Path): Picture to write.
         columns, rows (int): Of the sheet. Defaults to 2 x 4.
+        quality (int): Of a JPEG file, 1 to 100. Defaults to 95.
+
+    Raises:
+        InputError: The sheet cannot be written.
     """
     tiles = [
         cv2.imread(str(path)) for path in pictures[:: max(1, len(pictures) // (columns * rows))]
@@ -85,7 +92,12 @@ def contact_sheet(pictures: list[Path], out: Path, columns: int = 2, rows: int =
         top = index // columns * (height * scale + gap)
         left = index % columns * (width * scale + gap)
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    cv2.imwrite(str(out), sheet)
+    try:
+        written = cv2.imwrite(str(out), sheet, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:
+        written = False
+    if not written:
+        raise InputError(str(out), 'cannot be written', 'accepted: a .jpg or .png in a folder')
 
 
 def main() -> None:
@@ -94,13 +106,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('work_dir', type=Path, help='work dir of tools/train.py and tools/test.py')
-    work_dir = parser.parse_args().work_dir
+    parser.add_argument(
+        '--page', type=Path, metavar='FILE.jpg', help='also write a small sheet, 2 x 2, for a page'
+    )
+    args = parser.parse_args()
+    work_dir = args.work_dir
     with one_line_errors():
         losses = work_dir / 'loss_curve.png'
         plot_losses(newest(work_dir, 'vis_data/scalars.json', 'training log'), losses)
         folder = newest(work_dir, 'pictures/*', 'drawn prediction').parent
         sheet = work_dir / 'predictions.jpg'
         contact_sheet(sorted(folder.iterdir()), sheet)
+        if args.page:
+            contact_sheet(sorted(folder.iterdir()), args.page, rows=2, quality=80)
     print(f'loss curve:                               {losses}')
     print(f'predictions (left: truth, right: model):  {sheet}')
     print(f'every test picture, drawn:                {folder}')
