@@ -49,6 +49,10 @@ lint: install ## check the style
 	ruff check .
 	ruff format --check .
 
-clean: ## remove what make made: .venv, work_dirs, data, caches
-	rm -rf .venv work_dirs data/toy_coco data/toy_wider data/toy_far_cue build polynl_mmdet.egg-info polynl_mmdet/.mim .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+clean: ## remove what make made: its environments, the demos' data and results, caches
+	@for env in .venv .venv-onedl; do if [ -f $$env/.made-by-make ]; then rm -rf $$env; fi; done
+	rm -rf $(DEMO_OUT) $(FACE_OUT) data/toy_coco data/toy_wider
+	rm -rf build polynl_mmdet.egg-info polynl_mmdet/.mim .pytest_cache .ruff_cache .hypothesis
+	rm -f $(ENV)/.polynl_mmdet-installed
+	@rmdir work_dirs data 2>/dev/null || true
+	find . -name __pycache__ -not -path './.git/*' -not -path './.venv*' -prune -exec rm -rf {} +

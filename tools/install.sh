@@ -27,6 +27,7 @@ else
   if [ ! -x .venv/bin/python ]; then
     say "making .venv with $("$BASE" --version)"
     "$BASE" -m venv .venv || die "$BASE -m venv failed: install the venv package of your Python"
+    touch .venv/.made-by-make # `make clean` removes no other environment
   fi
   PY=$PWD/.venv/bin/python
 fi
