@@ -32,6 +32,9 @@ class BuildWithMim(build_py):
 
     def run(self):
         """Build the modules, then place the rest."""
+        if not self.editable_mode:
+            # Modules of an earlier build that are gone from the source would be packed again.
+            shutil.rmtree(Path(self.build_lib) / 'polynl_mmdet', ignore_errors=True)
         super().run()
         if self.editable_mode:
             self._place(ROOT / 'polynl_mmdet' / '.mim', link=True)

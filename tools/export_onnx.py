@@ -29,7 +29,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
@@ -39,16 +38,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import polynl_mmdet
-from polynl_mmdet.deploy import (
-    Difference,
-    FaceDetectorGraph,
-    PyramidGraph,
-    compare,
-    write_onnx,
-)
 from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.engine.config_check import check_plugins
 from polynl_mmdet.errors import InputError, one_line_errors
+
+try:
+    import onnxruntime
+
+    from polynl_mmdet.deploy import (
+        Difference,
+        FaceDetectorGraph,
+        PyramidGraph,
+        compare,
+        write_onnx,
+    )
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f"error: {error.name} is missing; pip install 'polynl_mmdet[deploy]'"
+    ) from None
 
 SIZES = ('480x640', '683x1024', '1000x600')
 TOLERANCE = 1e-4

@@ -18,9 +18,14 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
-import onnxruntime
+try:
+    import cv2
+    import numpy as np
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f'error: {error.name} is missing; pip install onnxruntime numpy opencv-python'
+    ) from None
 
 LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth')
 # BGR; left is red, right is blue.

@@ -221,3 +221,18 @@ def test_the_demo_names_bad_input(tool, picture, tmp_path):
     assert 'accepted: another folder' in done.stderr
     done = run_blocked(pyramid, picture, picture, '--out', tmp_path / 'out')
     assert 'several pictures are called picture.png' in done.stderr
+
+
+@pytest.mark.parametrize('name', ['export_onnx', 'onnx_face_demo'])
+def test_what_is_missing_is_named(name):
+    code = (
+        "import runpy, sys; sys.modules['onnxruntime'] = None; "
+        f"runpy.run_path({str(ROOT / f'tools/{name}.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith('error: onnxruntime is missing; pip install')
+    )
