@@ -124,7 +124,13 @@ def _annotations(data: bytes, folder: Path) -> None:
     assert found.starts[-1] == len(found.rows)
     assert len(found.starts) == len(found.names) + 1 == len(found.lines) + 1
     dataset = DATASETS.build(
-        dict(type='mmdet.RetinaFaceDataset', ann_file=str(path), pipeline=[], min_size=5)
+        dict(
+            type='mmdet.RetinaFaceDataset',
+            ann_file=str(path),
+            pipeline=[],
+            min_size=5,
+            serialize_data=False,
+        )
     )
     for index in range(len(dataset)):
         dataset.get_data_info(index)
@@ -311,6 +317,7 @@ def _(data: bytes, folder: Path) -> None:
                 ann_file=str(path),
                 metainfo=dict(classes=('circle',)),
                 pipeline=[],
+                serialize_data=False,
                 filter_cfg=dict(filter_empty_gt=True, min_size=2),
             )
         )

@@ -38,5 +38,9 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f'error: {error}', file=sys.stderr)
+        # One from a data worker comes as the whole traceback, its own message last.
+        *above, text = str(error).rstrip().split('\n')
+        if above:
+            text = text.partition('Error: ')[2] or text
+        print(f'error: {text}', file=sys.stderr)
         raise SystemExit(2) from None

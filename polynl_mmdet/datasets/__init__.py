@@ -5,6 +5,7 @@ from .retinaface_dataset import RetinaFaceDataset
 from .transforms import (
     FaceRandomFlip,
     FaceResize,
+    LoadCheckedImage,
     LoadFaceAnnotations,
     PackFaceInputs,
     RandomSquareCrop,
@@ -14,6 +15,7 @@ __all__ = [
     'CheckedCocoDataset',
     'FaceRandomFlip',
     'FaceResize',
+    'LoadCheckedImage',
     'LoadFaceAnnotations',
     'PackFaceInputs',
     'RandomSquareCrop',

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from polynl_mmdet.errors import InputError
 
+from .checked_pictures import CheckedPictures
 from .coco_checks import read_coco
 
 
@@ -70,14 +71,15 @@ class CheckedCoco(COCO):
 
 
 @DATASETS.register_module()
-class CheckedCocoDataset(CocoDataset):
+class CheckedCocoDataset(CheckedPictures, CocoDataset):
     """mmdet's CocoDataset that stops at an annotation file which does not fit the config.
 
     Without the check a file that lacks the config's classes trains on nothing, and a file that is
-    cut off ends in a message without its name. Args as for mmdet's CocoDataset.
+    cut off ends in a message without its name. Args as for mmdet's CocoDataset, and
+    ``bad_pictures`` of :class:`~polynl_mmdet.datasets.checked_pictures.CheckedPictures`.
 
     Raises:
-        InputError: See :class:`CheckedCoco`.
+        InputError: See :class:`CheckedCoco` and ``CheckedPictures``.
     """
 
     COCOAPI = CheckedCoco

@@ -9,12 +9,12 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from ..errors import InputError
+from .checked_pictures import CheckedPictures
 from .wider_annotations import FaceAnnotations, read_annotations
 
 
 @DATASETS.register_module()
-class RetinaFaceDataset(BaseDetDataset):
+class RetinaFaceDataset(CheckedPictures, BaseDetDataset):
     """Faces with five landmarks: WIDER FACE and files of the same formats.
 
     Reads the official ``wider_face_{train,val}_bbx_gt.txt``, RetinaFace's ``label.txt`` v1.1 and
@@ -37,11 +37,12 @@ class RetinaFaceDataset(BaseDetDataset):
             ``dict(img='')``.
         filter_cfg (dict, optional): ``dict(filter_empty_gt=True)`` leaves out, in training,
             pictures whose faces are all ignored or that have none. Defaults to None: all are kept.
-        **kwargs: As in mmdet's ``BaseDetDataset``.
+        **kwargs: As in :class:`~polynl_mmdet.datasets.checked_pictures.CheckedPictures`
+            (``bad_pictures``) and mmdet's ``BaseDetDataset``.
 
     Raises:
-        InputError: If the annotation file is malformed, or when a picture it names is missing. The
-            error names file and line.
+        InputError: If the annotation file is malformed, or when a picture it names is missing or
+            cannot be used. The error names file and line.
     """
 
     METAINFO = {'classes': ('face',), 'palette': [(220, 20, 60)]}
@@ -127,16 +128,5 @@ class RetinaFaceDataset(BaseDetDataset):
         ]
         return info
 
-    def prepare_data(self, idx: int) -> dict | None:
-        """As mmengine's, but a missing picture is told with the annotation that names it."""
-        try:
-            return super().prepare_data(idx)
-        except FileNotFoundError:
-            info = self.get_data_info(idx)
-            if osp.exists(info['img_path']):
-                raise
-            raise InputError(
-                f'{self.ann_file}:{info["ann_line"]}',
-                f'picture {info["img_path"]} is missing',
-                "accepted: pictures under data_prefix['img']",
-            ) from None
+    def _where(self, idx: int, path: str) -> str:
+        return f'{self.ann_file}:{self.get_data_info(idx)["ann_line"]}: {path}'

@@ -2,11 +2,13 @@
 
 from .face_formatting import LoadFaceAnnotations, PackFaceInputs
 from .face_geometry import FaceRandomFlip, FaceResize
+from .load_checked_image import LoadCheckedImage
 from .random_square_crop import RandomSquareCrop
 
 __all__ = [
     'FaceRandomFlip',
     'FaceResize',
+    'LoadCheckedImage',
     'LoadFaceAnnotations',
     'PackFaceInputs',
     'RandomSquareCrop',

@@ -1,0 +1,92 @@
+"""What a dataset does with a picture that cannot be used: stop, or leave it out and count it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+
+from ..errors import InputError
+from .transforms.load_checked_image import BadPictureError
+
+POLICIES = ('stop', 'skip')
+SKIPPED = 'skipped_pictures'  # Key in a sample's metainfo.
+_LOADERS = ('LoadImageFromFile', 'mmdet.LoadImageFromFile', 'mmcv.LoadImageFromFile')
+
+
+class CheckedPictures:
+    """Mixin for mmengine datasets: every picture is checked while it is loaded.
+
+    ``LoadImageFromFile`` in the pipeline becomes :class:`LoadCheckedImage`, with the same settings.
+
+    Args:
+        bad_pictures (str): 'stop': a picture that cannot be used ends the run, with its name and
+            what is wrong with it. 'skip': in training another picture, drawn at random, takes its
+            place; the sample carries what was left out under ``skipped_pictures`` in its metainfo,
+            and ``BadPictureHook`` counts it. Not for tests, where a picture that is left out would
+            change what is measured. Defaults to 'stop'.
+        pipeline (Sequence): As in mmengine's ``BaseDataset``.
+
+    Raises:
+        InputError: Another policy, 'skip' for a test, or a bad picture under 'stop'.
+    """
+
+    def __init__(
+        self, *args, bad_pictures: str = 'stop', pipeline: Sequence = (), **kwargs
+    ) -> None:
+        if bad_pictures not in POLICIES:
+            raise InputError('bad_pictures', repr(bad_pictures), f'accepted: {POLICIES}')
+        if bad_pictures == 'skip' and kwargs.get('test_mode', False):
+            raise InputError(
+                'bad_pictures', "'skip' with test_mode=True", "accepted in a test: 'stop'"
+            )
+        self.bad_pictures = bad_pictures
+        self._skipped: list[tuple[str, str]] = []
+        super().__init__(*args, pipeline=[_checked(step) for step in pipeline], **kwargs)
+
+    def __getitem__(self, idx: int) -> dict:
+        """As mmengine's, with what was left out before a picture was found."""
+        self._skipped = []
+        try:
+            data = super().__getitem__(idx)
+        except Exception as error:
+            # mmengine gives up after max_refetch other pictures, with an error of no class.
+            if type(error) is not Exception or not self._skipped:
+                raise
+            path, reason = self._skipped[-1]
+            raise InputError(
+                str(self.ann_file),
+                f'none of {len(self._skipped)} pictures tried can be used, last {path}: {reason}',
+                "accepted: pictures under data_prefix['img']",
+            ) from None
+        if self._skipped:
+            data['data_samples'].set_metainfo({SKIPPED: self._skipped})
+        return data
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """As mmengine's; None for a bad picture under 'skip'."""
+        try:
+            return super().prepare_data(idx)
+        except BadPictureError as error:
+            bad = error
+        except cv2.error as error:
+            # A picture too flat to be resized, for example.
+            bad = BadPictureError(
+                self.get_data_info(idx)['img_path'],
+                f'cannot be transformed ({" ".join(str(error).split())[:200]})',
+                'accepted: a picture that every step of the pipeline leaves at least one pixel of',
+            )
+        if self.bad_pictures == 'stop':
+            raise BadPictureError(self._where(idx, bad.where), bad.found, bad.accepted) from None
+        self._skipped.append((bad.where, bad.found))
+        return None
+
+    def _where(self, idx: int, path: str) -> str:
+        """A picture, and the annotation that names it."""
+        return f'{self.ann_file}: {path}'
+
+
+def _checked(step: dict | object) -> dict | object:
+    if isinstance(step, dict) and step.get('type') in _LOADERS:
+        return {**step, 'type': 'LoadCheckedImage'}
+    return step
