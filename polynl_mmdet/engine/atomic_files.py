@@ -1,0 +1,115 @@
+"""Files that are there whole or not at all, whatever moment the process or the machine stops.
+
+A file is written under a temporary name in its own folder, flushed to the disk and renamed; the
+rename is flushed too. A reader sees the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+from polynl_mmdet.errors import InputError
+
+PARTIAL = '.partial'
+BACKEND = 'atomic_local'
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file so that it is never seen half-written.
+
+    Args:
+        path (str or Path): The file. Its folder is made.
+        content (bytes): What it is to hold.
+
+    Raises:
+        InputError: It cannot be written, for example because the disk is full. The temporary file
+            is removed, and a file that was there before is as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            str(path),
+            f'could not be written ({error.strerror or error}): {_megabytes(len(content))} wanted'
+            f'{_free_space(path.parent)}',
+            'the files before it are whole: make room and go on with --resume',
+        ) from error
+
+
+def remove_partial_files(folder: str | Path) -> list[str]:
+    """Remove what runs left that were killed while they wrote.
+
+    Args:
+        folder (str or Path): Where they wrote. Need not exist.
+
+    Returns:
+        list[str]: The names of the files removed, sorted.
+    """
+    leftovers = sorted(Path(folder).glob(f'*{PARTIAL}'))
+    for file in leftovers:
+        file.unlink(missing_ok=True)
+    return [file.name for file in leftovers]
+
+
+@register_backend(BACKEND, force=True)
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's backend for local files, with :func:`write_atomically` below ``put``."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to a file.
+
+        Args:
+            obj (bytes): What the file is to hold.
+            filepath (str or Path): The file.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        write_atomically(filepath, obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write text to a file.
+
+        Args:
+            obj (str): What the file is to hold.
+            filepath (str or Path): The file.
+            encoding (str): Defaults to 'utf-8'.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        write_atomically(filepath, obj.encode(encoding))
+
+
+def _flush_folder(folder: Path) -> None:
+    # Elsewhere a folder cannot be opened, and the rename is flushed with the file system's log.
+    if os.name == 'posix':
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _free_space(folder: Path) -> str:
+    try:
+        return f', {_megabytes(shutil.disk_usage(folder).free)} free'
+    except OSError:
+        return ''
+
+
+def _megabytes(count: int) -> str:
+    return f'{count / 1e6:.1f} MB'
