@@ -5,12 +5,16 @@ custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
 
 visualizer = dict(type='FaceVisualizer')
 
+# Checkpoints that survive kills and full disks, exact --resume, and a stop at the first loss that
+# is not finite: docs/reliability.md.
 default_hooks = dict(
     checkpoint=dict(
-        type='CheckpointHook',
+        type='AtomicCheckpointHook',
         interval=1,
         max_keep_ckpts=3,
         save_best='wider_face/hard',
         rule='greater',
-    )
+    ),
+    resume_state=dict(type='ResumeStateHook'),
+    non_finite=dict(type='NonFiniteStopHook'),
 )
