@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from polynl_mmdet.engine.config_check import check_plugins
+from polynl_mmdet.engine.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
 from polynl_mmdet.errors import InputError, one_line_errors
 
 
@@ -79,6 +80,7 @@ def _prepare_cpu_processes(args: argparse.Namespace, cfg: Config) -> None:
     A process group that exists is kept by mmengine, and ``device_ids=None`` makes a CPU wrapper.
     """
     torch.distributed.init_process_group('gloo')
+    let_sync_norms_run_on_cpu()
     options = {'model_wrapper_cfg.device_ids': None}
     if cfg.get('model_wrapper_cfg') is None:
         options['model_wrapper_cfg.type'] = 'MMDistributedDataParallel'
