@@ -1,7 +1,12 @@
 # `make` lists what there is. Everything runs in the active virtual or conda environment, or in
-# .venv, which `make install` makes.
+# .venv, which `make install` makes. With STACK=onedl it runs on the onedl forks, in .venv-onedl.
 SHELL := bash
+export STACK ?= official
+ifeq ($(STACK),official)
 ENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
+else
+ENV := $(CURDIR)/.venv-$(STACK)
+endif
 export PATH := $(ENV)/bin:$(PATH)
 
 DEMO := mask-rcnn_r18-polynl-c4_fpn_toy-coco
@@ -42,7 +47,7 @@ demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and 
 data/toy_wider/retinaface_gt_v1.1/val/label.txt: polynl_mmdet/datasets/toy_wider.py polynl_mmdet/datasets/toy_face_drawing.py
 	python tools/make_toy_data.py wider data/toy_wider --train 400 --val 80 --seed 0 --overwrite
 
-test: install ## run the tests
+test: install ## run the tests (STACK=onedl: on the onedl forks)
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS)
 
 lint: install ## check the style
