@@ -183,7 +183,7 @@ def _valid_zips() -> list[bytes]:
 
 def _zip_strategy() -> st.SearchStrategy:
     parts = ['..', '.', '', '0--A', 'p1.txt', 'p2.txt', 'C:', 'ä', 'a\\b', '\x01', 'x' * 300]
-    name = st.lists(st.sampled_from(parts), min_size=1, max_size=5).map('/'.join)
+    name = st.lists(st.sampled_from(parts), min_size=1, max_size=5).map('/'.join).filter(bool)
     content = damaged([PREDICTION.encode()])
     named = st.lists(st.tuples(name, content), max_size=4).map(
         lambda pairs: _zip([p[0] for p in pairs], [p[1] for p in pairs], zipfile.ZIP_DEFLATED)
@@ -316,6 +316,7 @@ def _(data: bytes, folder: Path) -> None:
                 type='CheckedCocoDataset',
                 ann_file=str(path),
                 metainfo=dict(classes=('circle',)),
+                data_prefix=dict(img='pictures'),
                 pipeline=[],
                 serialize_data=False,
                 filter_cfg=dict(filter_empty_gt=True, min_size=2),

@@ -91,7 +91,14 @@ def _files_of_folder(path: Path) -> Iterator[tuple]:
         subfolders.sort()
         for name in sorted(names):
             file = Path(folder, name)
-            yield file.relative_to(path).as_posix(), file.read_bytes
+            yield file.relative_to(path).as_posix(), partial(_read_file, file)
+
+
+def _read_file(file: Path) -> bytes:
+    if not file.is_file():
+        # Reading a pipe would wait for ever.
+        raise InputError(str(file), 'not a file', 'accepted: a prediction file')
+    return file.read_bytes()
 
 
 def _files_of_zip(path: Path) -> Iterator[tuple]:
