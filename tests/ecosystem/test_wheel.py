@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 CONFIG = 'mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py'
 DEMO = 'demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
@@ -38,7 +40,7 @@ def test_configs_are_found_from_any_directory(installed, tmp_path):
 
 
 def test_mmengine_hub(installed, tmp_path):
-    """Also of a config without an entry in a metafile."""
+    """Of a family's config and of a demo's."""
     done = installed(
         'import mmengine.hub\n'
         'from mmengine.registry import DefaultScope\n'
@@ -65,3 +67,27 @@ def test_ops_without_anything_of_mm(installed):
         'import torch; from polynl_mmdet.ops import poly_nl; print(poly_nl.__module__)\n'
     )
     assert installed(code).stdout.strip() == 'polynl_mmdet.ops.poly_nl'
+
+
+def test_every_config_has_an_entry_in_the_index():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    listed, collections = {}, set()
+    for name in index['Import']:
+        metafile = yaml.safe_load((ROOT / name).read_text())
+        collections |= {collection['Name'] for collection in metafile['Collections']}
+        listed.update({model['Config']: model for model in metafile['Models']})
+        for collection in metafile['Collections']:
+            assert collection['Paper']['URL'].startswith('https://arxiv.org/')
+            assert (ROOT / collection['README']).is_file()
+            assert collection['Metadata']['Training Resources']
+    configs = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / 'configs').rglob('*.py')
+        if '_base_' not in path.parts
+    }
+    assert set(listed) == configs
+    for config, model in listed.items():
+        assert model['Name'] == Path(config).stem
+        assert model['In Collection'] in collections
+        # Nothing was trained on the real data sets yet: results are on drawn ones.
+        assert all('drawn' in result['Dataset'] for result in model.get('Results', ()))
