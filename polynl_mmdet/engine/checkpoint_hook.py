@@ -33,6 +33,8 @@ class RemoveLater:
         self._waiting: list[tuple[Any, str]] = []
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith('_'):
+            raise AttributeError(name)
         return getattr(self._backend, name)
 
     @property
@@ -101,6 +103,8 @@ class AtomicCheckpointHook(CheckpointHook):
         if isinstance(found[0], InputError):
             raise found[0]
         runner._load_from = found[0]
+        # Where there is none, mmengine would still follow what an empty last_checkpoint says.
+        runner._resume = found[0] is not None
 
     def _choose(self, runner: Runner, folder: str) -> str | None:
         asked = runner._load_from

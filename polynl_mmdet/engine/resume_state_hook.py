@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from polynl_mmdet.engine.random_state import generator_states, set_generator_states
 from polynl_mmdet.engine.runner_parts import bare_model, optim_wrappers
-from polynl_mmdet.engine.train_batches import TrainBatches
+from polynl_mmdet.engine.train_batches import TrainBatches, batch_shape
 
 KEY = 'resume_state'
 
@@ -179,6 +179,11 @@ class ResumeStateHook(Hook):
             missing = f'{len(loaded["processes"])} processes wrote it, {get_world_size()} go on'
         elif None in loaded['processes']:
             missing = 'it was not written by AtomicCheckpointHook, and holds one process alone'
+        else:
+            data, now = loaded['processes'][get_rank()]['data'], batch_shape(runner)
+            before = {key: data[key] for key in now}
+            if before != now:
+                missing = f'it was trained with {before}, this run has {now}'
         if missing is None:
             return loaded
         runner.logger.warning(

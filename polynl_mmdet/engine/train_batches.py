@@ -34,6 +34,7 @@ class TrainBatches:
         self._resumed_at = 0
         self._sampler: SeededBatchSampler | None = None
         loader = loop.dataloader
+        self._shape = batch_shape(runner)
         if loader.batch_sampler is None or not hasattr(loader.batch_sampler, 'sampler'):
             runner.logger.warning(
                 'The training data loader has no batch sampler: its place is not kept'
@@ -105,11 +106,13 @@ class TrainBatches:
 
         Returns:
             dict: ``seed`` and ``sampler_seed`` (int or None), ``pass_number`` (passes before this
-                one) and ``used`` (batches of this pass).
+                one), ``used`` (batches of this pass), and :func:`batch_shape`'s.
         """
         if self._sampler is None:
-            return dict(seed=0, sampler_seed=None, pass_number=self.epoch, used=0)
+            seeds = dict(seed=0, sampler_seed=None)
+            return dict(seeds, pass_number=self.epoch, used=0, **self._shape)
         return dict(
+            **self._shape,
             seed=self._seed,
             sampler_seed=getattr(self._sampler.sampler, 'seed', None),
             pass_number=self._pass,
@@ -149,6 +152,13 @@ class TrainBatches:
             # The loop by iteration begins a pass by itself, when the one before is used up.
             self._pass, self._used = self._sampler.current_pass, 0
         self._used += 1
+
+
+def batch_shape(runner: Runner) -> dict[str, int | None]:
+    """dict: ``pictures`` of the data set, and ``batch_size``; a place means nothing without."""
+    loader = runner.train_loop.dataloader
+    size = getattr(loader.batch_sampler, 'batch_size', None)
+    return dict(pictures=len(loader.dataset), batch_size=size)
 
 
 class _AlreadyThere:

@@ -230,7 +230,10 @@ class TestResume:
         with pytest.raises(InputError, match=r'no whole checkpoint: epoch_3\.pth is cut off'):
             train(run, seed=5, resume=True)
 
-    def test_none_at_all(self, tmp_path):
+    @pytest.mark.parametrize('pointer', [None, ''])
+    def test_none_at_all(self, tmp_path, pointer):
+        if pointer is not None:
+            (tmp_path / 'last_checkpoint').write_text(pointer)
         runner = train(tmp_path, seed=5, resume=True, total=1)
         assert runner.iter == 6
         assert 'starts from the beginning' in log_of(tmp_path)

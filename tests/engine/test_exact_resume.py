@@ -47,9 +47,14 @@ def uninterrupted(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize('setting', SETTINGS)
 @pytest.mark.parametrize(
-    ('stop', 'event'), [(9, 'after_train_iter'), (6, 'before_val'), (12, 'after_val')]
+    ('setting', 'stop', 'event'),
+    [(setting, 9, 'after_train_iter') for setting in SETTINGS]
+    + [
+        (setting, stop, event)
+        for setting in ('epochs', 'iterations', 'epochs, aspect ratios, saved by iteration')
+        for stop, event in ((6, 'before_val'), (12, 'after_val'), (18, 'after_val'))
+    ],
 )
 def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, setting, stop, event):
     options = SETTINGS[setting]
@@ -100,6 +105,13 @@ def test_a_checkpoint_without_the_state_says_what_is_not_exact(tmp_path):
     text = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
     assert 'not exactly: it has no' in text
     assert 'generators begin anew' in text
+
+
+def test_another_number_of_pictures_is_told(tmp_path):
+    train(tmp_path, seed=5, stop=9)
+    assert train(tmp_path, seed=5, resume=True, length=30).iter == 6 + 2 * 8
+    text = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
+    assert "trained with {'pictures': 22, 'batch_size': 4}" in text
 
 
 def test_loading_weights_is_not_resuming(tmp_path):
