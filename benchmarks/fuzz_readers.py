@@ -282,16 +282,14 @@ def _replace(steps: list[tuple]) -> bytes:
     content = _coco()
     for place, value, delete in steps:
         paths = _paths(content)
-        *way, last = paths[int(place * len(paths))] or ('images',)
+        *way, last = paths[1:][int(place * len(paths[1:]))] if paths[1:] else ('images',)
         target = content
         for key in way:
             target = target[key]
-        if delete:
+        if delete and paths[1:]:
             del target[last]
         else:
             target[last] = value
-        if not isinstance(content, dict):
-            break
     return json.dumps(content).encode()
 
 

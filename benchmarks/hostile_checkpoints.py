@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 
 import polynl_mmdet  # noqa: E402, F401  Puts the guard in force.
 from benchmarks.hostile_files import CASES  # noqa: E402
-from polynl_mmdet.engine import load_checkpoint  # noqa: E402
+from polynl_mmdet.engine import AtomicCheckpointHook, load_checkpoint  # noqa: E402
 from polynl_mmdet.errors import InputError  # noqa: E402
 
 FILE = 'hostile.pth'
@@ -73,6 +73,8 @@ class Places:
         return {
             'tools/train.py --resume FILE': self.resume,
             'tools/train.py --resume': self.resume_last,
+            '--resume FILE of mmengine': self.resume_of_mmengine,
+            '--resume of mmengine': self.resume_last_of_mmengine,
             'tools/train.py, load_from': self.load_from,
             'tools/test.py FILE': self.load_from,
             'init_cfg Pretrained': self.pretrained,
@@ -93,13 +95,31 @@ class Places:
         self.runner._resume, self.runner._load_from = resume, load_from
         self.runner.load_or_resume()
 
+    def _choose(self, load_from: str | None) -> None:
+        self.runner._has_loaded = False
+        self.runner._resume, self.runner._load_from = True, load_from
+        AtomicCheckpointHook().before_run(self.runner)
+        self.runner.load_or_resume()
+
+    def _note(self, path: Path) -> None:
+        (Path(self.runner.work_dir) / 'last_checkpoint').write_text(str(path), encoding='utf-8')
+
     def resume(self, path: Path) -> None:
-        """What the runner does first in training, after ``--resume FILE``."""
-        self._run(True, str(path))
+        """What this project's configs do first in training, after ``--resume FILE``."""
+        self._choose(str(path))
 
     def resume_last(self, path: Path) -> None:
         """The same after ``--resume``: the file that the work dir names as the last."""
-        (Path(self.runner.work_dir) / 'last_checkpoint').write_text(str(path), encoding='utf-8')
+        self._note(path)
+        self._choose(None)
+
+    def resume_of_mmengine(self, path: Path) -> None:
+        """The same with mmengine's CheckpointHook."""
+        self._run(True, str(path))
+
+    def resume_last_of_mmengine(self, path: Path) -> None:
+        """The same with mmengine's CheckpointHook."""
+        self._note(path)
         self._run(True, None)
 
     def load_from(self, path: Path) -> None:
