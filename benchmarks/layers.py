@@ -229,6 +229,13 @@ def plot(rows: list[dict], path: Path) -> None:
     plt.close(figure)
 
 
+def write(report: dict, path: Path | None) -> None:
+    """Write what has been measured so far."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+
+
 def parse_args() -> argparse.Namespace:
     """argparse.Namespace: the command line."""
     parser = argparse.ArgumentParser(
@@ -262,16 +269,16 @@ def main(args: argparse.Namespace) -> None:
     for shape in ((32, 6, 7),) if args.quick else SITES:
         report['sites'] += measure(shape, args)
         show(report['sites'][-len(args.layer) :], 'site in res4')
+        write(report, args.output)  # a long run that is stopped keeps what it has
     channels, sides = (32, (4, 8)) if args.quick else (SCALING_CHANNELS, SCALING_SIDES)
     for side in sides:
         report['scaling'] += measure((channels, side, side), args)
         show(report['scaling'][-len(args.layer) :], 'scaling')
+        write(report, args.output)
     report['exponents'] = show_exponents(report['scaling'])
     report['networks'] = layer_networks.measure(args)
     layer_networks.show(report['networks'])
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+    write(report, args.output)
     if args.plot:
         plot(report['scaling'], args.plot)
 

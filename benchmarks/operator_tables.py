@@ -28,7 +28,7 @@ def overview(rows: list[dict]) -> str:
         header = ['B x C x H x W', 'N / C', 'floor', *others, 'auto / floor', 'literal / auto']
         lines = []
         for shape in shapes:
-            mine = [at[shape, name] for name in names]
+            mine = [at.get((shape, name), {}) for name in names]
             auto = at[shape, 'auto'][quantity]
             lines.append(
                 [
@@ -40,7 +40,8 @@ def overview(rows: list[dict]) -> str:
             )
         text.append(f'{title}, milliseconds:\n\n{markdown(header, lines)}')
     lines = [
-        [*_shape_cells(shape), *(_memory(at[shape, name]) for name in others)] for shape in shapes
+        [*_shape_cells(shape), *(_memory(at.get((shape, name), {})) for name in others)]
+        for shape in shapes
     ]
     table = markdown(['B x C x H x W', 'N / C', *others], lines)
     text.append(f'Kept for backward / peak of a step, in multiples of the input:\n\n{table}')
@@ -136,7 +137,7 @@ def _shape_cells(shape: tuple[int, ...]) -> list[str]:
 
 
 def _milliseconds(row: dict, quantity: str) -> str:
-    return f'{row[quantity] * 1e3:.1f}' if quantity in row else row['left out']
+    return f'{row[quantity] * 1e3:.1f}' if quantity in row else row.get('left out', '')
 
 
 def _memory(row: dict) -> str:
