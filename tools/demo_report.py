@@ -2,7 +2,7 @@
 
 Examples:
     python tools/demo_report.py work_dirs/demo
-    python tools/demo_report.py work_dirs/demo --page docs/demo.jpg   # README's picture
+    python tools/demo_report.py work_dirs/demo --page docs/demo.jpg --pick 4 6 10 35   # README's
 """
 
 from __future__ import annotations
@@ -109,6 +109,9 @@ def main() -> None:
     parser.add_argument(
         '--page', type=Path, metavar='FILE.jpg', help='also write a small sheet, 2 x 2, for a page'
     )
+    parser.add_argument(
+        '--pick', type=int, nargs=4, metavar='N', help='its pictures, counted from 0 (else spread)'
+    )
     args = parser.parse_args()
     work_dir = args.work_dir
     with one_line_errors():
@@ -116,9 +119,13 @@ def main() -> None:
         plot_losses(newest(work_dir, 'vis_data/scalars.json', 'training log'), losses)
         folder = newest(work_dir, 'pictures/*', 'drawn prediction').parent
         sheet = work_dir / 'predictions.jpg'
-        contact_sheet(sorted(folder.iterdir()), sheet)
+        pictures = sorted(folder.iterdir())
+        contact_sheet(pictures, sheet)
         if args.page:
-            contact_sheet(sorted(folder.iterdir()), args.page, rows=2, quality=80)
+            if args.pick and not 0 <= min(args.pick) <= max(args.pick) < len(pictures):
+                raise InputError('--pick', f'{args.pick}', f'accepted: 0 to {len(pictures) - 1}')
+            chosen = [pictures[index] for index in args.pick] if args.pick else pictures
+            contact_sheet(chosen, args.page, rows=2, quality=80)
     print(f'loss curve:                               {losses}')
     print(f'predictions (left: truth, right: model):  {sheet}')
     print(f'every test picture, drawn:                {folder}')

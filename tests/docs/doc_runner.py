@@ -1,0 +1,107 @@
+"""Runs Python command lines one after another, each as a process of its own.
+
+    python tests/docs/doc_runner.py JOBS.json RESULTS.json
+
+The slow imports are done once, and every job is a fork of this process: it starts with nothing
+but them. A job is a dict with ``name``, ``argv`` (script and arguments) or ``blocks`` (Python texts
+that share one namespace), and ``cwd``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+
+def run_blocks(texts: list[str]) -> None:
+    """Execute the blocks of a page in their order; configs are parsed and their backbones built."""
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmdet')
+    sys.path.insert(0, os.getcwd())
+    scope = {'__name__': '__main__', 'CHECKPOINT': None}
+    for number, text in enumerate(texts):
+        first, *_ = lines = text.splitlines()
+        if first.startswith('# ') and first.endswith('.py'):
+            Path(first[2:]).write_text(text)
+            importlib.import_module(first[2:-3])
+        elif any(
+            line.startswith(('_base_ =', 'custom_imports =', 'model = dict(')) for line in lines
+        ):
+            run_config(f'block_{number}.py', text)
+        else:
+            exec(compile(text, f'block {number}', 'exec'), scope)
+
+
+def run_config(name: str, text: str) -> None:
+    """Read a config, or a part of one, and build the backbone that it gives."""
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+
+    if '_base_' not in text:
+        text = f"_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n{text}"
+    if 'custom_imports' not in text and 'polynl_mmdet::' not in text:
+        text += "\ncustom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)\n"
+    Path(name).write_text(text)
+    backbone = Config.fromfile(name).model.backbone
+    backbone.init_cfg = None
+    MODELS.build(backbone)
+
+
+def run_job(job: dict) -> int:
+    """A job in this process; its exit status."""
+    os.chdir(job['cwd'])
+    try:
+        if 'blocks' in job:
+            run_blocks(job['blocks'])
+        else:
+            sys.argv = job['argv']
+            sys.path[0] = str(Path(job['argv'][0]).resolve().parent)
+            runpy.run_path(job['argv'][0], run_name='__main__')
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Fork for every job, and write status and output of each."""
+    import mmdet.apis  # noqa: F401
+    import torch
+    from mmdet.utils import register_all_modules
+
+    import polynl_mmdet  # noqa: F401
+
+    torch.set_num_threads(1)
+    register_all_modules()
+    results = {}
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        with tempfile.TemporaryFile() as output:
+            sys.stdout.flush()
+            child = os.fork()
+            if child == 0:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                status = run_job(job)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+            _, status = os.waitpid(child, 0)
+            output.seek(0)
+            text = output.read().decode('utf-8', 'replace')
+        results[job['name']] = [os.waitstatus_to_exitcode(status), text]
+    Path(sys.argv[2]).write_text(json.dumps(results))
+
+
+if __name__ == '__main__':
+    main()

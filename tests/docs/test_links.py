@@ -1,0 +1,72 @@
+"""Links, anchors and paths of the documentation lead somewhere."""
+
+from __future__ import annotations
+
+import re
+
+import doc_pages
+import pytest
+from doc_pages import PAGES, ROOT, blocks, headings, links
+
+PAGE = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+
+
+@PAGE
+def test_links(page):
+    for target in links(page):
+        if re.match(r'(https?|mailto):', target):
+            continue
+        path, _, anchor = target.partition('#')
+        place = (page.parent / path).resolve() if path else page
+        assert place.exists(), f'{page.name}: {target} is not there'
+        assert place.is_relative_to(ROOT), f'{page.name}: {target} is outside'
+        if anchor:
+            assert anchor in headings(place), f'{page.name}: {target} has no such heading'
+
+
+@PAGE
+def test_paths(page):
+    """Files named in the text: configs, tools, scripts, tests and pages of this project."""
+    pattern = r'(?<![\w/.])((?:configs|tools|benchmarks|tests|docs|polynl_mmdet)/[\w./*-]+)'
+    for match in re.finditer(pattern, page.read_text(encoding='utf-8')):
+        path = match[1].rstrip('.')
+        if path.startswith(('docs/', 'tests/')) and path.endswith(('.json', '.png')):
+            continue  # written by the command in which it stands
+        assert list(ROOT.glob(path.rstrip('/'))), f'{page.name}: {path} is not there'
+
+
+@PAGE
+def test_pictures_are_small(page):
+    """Pictures that pages show are in the repository, and none weighs more than 300 KB."""
+    for target in links(page):
+        place = page.parent / target
+        if target.endswith(('.png', '.jpg', '.svg')) and not target.startswith('http'):
+            assert place.stat().st_size <= 300_000, target
+
+
+@PAGE
+def test_blocks_say_their_language(page):
+    """Shell and Python blocks are marked, so that they are run; the rest shows layouts."""
+    for block in blocks(page):
+        if block.language in ('', 'text', 'indented'):
+            first = block.text.split(maxsplit=1)[0] if block.text.split() else ''
+            shell = block.language != 'indented' and first in ('python', 'pip', 'make', 'mim')
+            assert not shell, f'{block.where}: a command without a language'
+            python = re.match(r'(import|from) \w+', block.text)
+            assert not python, f'{block.where}: unmarked Python'
+
+
+def test_the_parser_finds_what_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(doc_pages, 'ROOT', tmp_path)
+    page = tmp_path / 'page.md'
+    page.write_text(
+        '# A `title`: x\n\ntext `python a.py --b` [l](x.md#y)\n\n'
+        '    python c.py \\\n        --d\n\n'
+        "```shell\nmake e && make f  # comment\ng 's/#/x/'\n```\n\n## A `title`: x\n"
+    )
+    found = [command.text for command in doc_pages.commands(page)]
+    assert sorted(found) == sorted(
+        ['python c.py --d', 'make e', 'make f', 'g s/#/x/', 'python a.py --b']
+    )
+    assert headings(page) == {'a-title-x', 'a-title-x-1'}
+    assert links(page) == ['x.md#y']
