@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import pickle
@@ -289,7 +290,7 @@ def _replace(steps: list[tuple]) -> bytes:
         if delete and paths[1:]:
             del target[last]
         else:
-            target[last] = value
+            target[last] = copy.deepcopy(value)
     return json.dumps(content).encode()
 
 

@@ -3,7 +3,8 @@
     python benchmarks/soak.py [--passes 2000] [--pictures 20000] [--quick] [--output FILE]
 
 Layers run forward and backward on random shapes. Metrics are given random detections, a few
-hundred pictures at a time, and compute their result after each round. After a warm-up (the first
+hundred pictures at a time, and compute their result after each round. Before memory is sampled,
+garbage is collected and glibc gives back what it holds in reserve. After a warm-up (the first
 third) a line is fitted to the resident memory over the passes or pictures; its slope and the
 slope's standard error are printed, in KiB for 1,000. Samples of memory hang together, so the error
 is that of a line through the means of ten stretches. The exit status is 1 if a slope exceeds
@@ -13,6 +14,7 @@ is that of a line through the means of ten stretches. The exit status is 1 if a 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import logging
@@ -47,11 +49,16 @@ LAYERS = (
 )  # fmt: skip
 CHANNELS = (16, 32, 64)
 STRETCHES = 10
-SAMPLES = 600
+SAMPLES = 60
+# glibc keeps what was freed, in an amount that depends on the order of sizes.
+_TRIM = getattr(ctypes.CDLL(None), 'malloc_trim', None)
 
 
 def resident() -> float:
-    """KiB of memory that this process holds."""
+    """KiB of memory that this process holds, once the C library has given back what is free."""
+    gc.collect()
+    if _TRIM is not None:
+        _TRIM(0)
     with open('/proc/self/statm', encoding='ascii') as file:
         return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1024
 
@@ -150,7 +157,6 @@ def watch(steps: Iterator[int], total: int) -> list[tuple[int, float]]:
     while done < total:
         done += next(steps)
         if done >= seen:
-            gc.collect(0)
             samples.append((done, resident()))
             seen = done + total / SAMPLES
     return samples

@@ -59,7 +59,7 @@ class CheckedPictures:
                 f'none of {len(self._skipped)} pictures tried can be used, last {path}: {reason}',
                 "accepted: pictures under data_prefix['img']",
             ) from None
-        if self._skipped:
+        if self._skipped and 'data_samples' in data:
             data['data_samples'].set_metainfo({SKIPPED: self._skipped})
         return data
 

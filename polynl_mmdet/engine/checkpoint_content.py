@@ -20,8 +20,8 @@ _BEST_NAME = re.compile(r'best_[^/\\]*\.pth')
 _CONSTRUCTORS = ('dict', 'slice', 'range')
 # Text that mmengine writes for a config holds nothing but these.
 _PLAIN = (
-    ast.Module, ast.Assign, ast.Name, ast.Store, ast.Load, ast.Constant, ast.List, ast.Tuple,
-    ast.Set, ast.Dict, ast.keyword, ast.UnaryOp, ast.USub, ast.UAdd, ast.Attribute,
+    ast.Module, ast.Expr, ast.Assign, ast.Name, ast.Store, ast.Load, ast.Constant, ast.List,
+    ast.Tuple, ast.Set, ast.Dict, ast.keyword, ast.UnaryOp, ast.USub, ast.UAdd, ast.Attribute,
 )  # fmt: skip
 
 
@@ -85,10 +85,14 @@ def _not_plain(text: Any) -> str:
     """What a config text holds beside plain values; '' if nothing."""
     if not isinstance(text, str):
         return '' if text is None else f'a {type(text).__name__}'
+    if '{{' in text:
+        return 'a variable {{ }} that would be put in'
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        return f'text that is not a config ({str(error).splitlines()[0]})'
+        tree = ast.parse(text.replace('\r', '\n'))
+    except (SyntaxError, ValueError):
+        return ''  # Nobody can execute it. Texts of configs with classes in them are like that.
+    except (MemoryError, RecursionError):
+        return 'text too deep to be looked at'
     for node in ast.walk(tree):
         line = getattr(node, 'lineno', 0)
         if isinstance(node, ast.Call):

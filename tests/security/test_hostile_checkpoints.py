@@ -183,7 +183,9 @@ def test_texts_of_real_configs_are_plain(repo_root):
         ('_base_ = ["x.py"]', 'a _base_'),
         ('a = f"{b}"', 'JoinedStr'),
         ('a = b[0]', 'Subscript'),
-        ('a = (', 'not a config'),
+        ('a = "{{$HOME:x}}"', 'a variable'),
+        ('a = {{$X:print(1)}}', 'a variable'),
+        ('# a comment\rprint(1)', 'a call of print in line 2'),
         (b'a = 1', 'a bytes'),
     ],
 )
@@ -191,6 +193,10 @@ def test_code_in_a_config_text_is_named(text, says):
     with pytest.raises(InputError, match=says) as caught:
         check_content('x.pth', {'meta': {'cfg': text}})
     assert str(caught.value).startswith('x.pth: meta.cfg: refused')
+
+
+def test_text_that_cannot_be_executed_is_accepted():
+    check_content('x.pth', {'meta': {'cfg': "a = dict(type=<class 'int'>)"}})
 
 
 def test_the_best_checkpoint_of_a_run_is_accepted():
