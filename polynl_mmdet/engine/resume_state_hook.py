@@ -26,6 +26,7 @@ class ResumeStateHook(Hook):
     - the states of Python's, NumPy's, torch's and CUDA's generators, of every process;
     - the place in the data: the sampler's seed, the pass over the data and the batches of it that
       were used, so that a checkpoint in the middle of an epoch goes on from there;
+    - norm statistics of the other processes, which differ where norms are not synchronised;
     - what gradient accumulation holds (with one process);
     - whether the validation that follows was made. If not, it is made before training goes on.
 
@@ -74,6 +75,9 @@ class ResumeStateHook(Hook):
         self._batches = TrainBatches(runner, own and own['data'])
         if state is None:
             return
+        if own['buffers'] is not None:
+            for name, buffer in bare_model(runner).named_buffers():
+                buffer.copy_(own['buffers'][name])
         if state['gradients'] is not None:
             _set_gradients(runner, state['gradients'])
         set_generator_states(own['generators'])
@@ -136,7 +140,7 @@ class ResumeStateHook(Hook):
         Args:
             runner (Runner): The runner.
         """
-        self._gathered = all_gather_object(self._own_state())
+        self._gathered = all_gather_object(self._own_state(runner))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the state to a checkpoint.
@@ -150,7 +154,7 @@ class ResumeStateHook(Hook):
         processes, self._gathered = self._gathered, None
         if processes is None:
             # mmengine's own CheckpointHook saves in the first process and tells no other.
-            processes = [self._own_state()] + [None] * (get_world_size() - 1)
+            processes = [self._own_state(runner)] + [None] * (get_world_size() - 1)
         epoch = checkpoint['meta']['epoch']
         if self._batches.by_epoch and epoch > self._batches.epoch:
             # Saved after an epoch's last batch, to go on with the next epoch.
@@ -162,10 +166,15 @@ class ResumeStateHook(Hook):
             validated=self._kept_from_validation is not None,
         )
 
-    def _own_state(self) -> dict:
+    def _own_state(self, runner: Runner) -> dict:
+        buffers = None
+        if get_rank() > 0:
+            named = bare_model(runner).named_buffers()
+            buffers = {name: buffer.cpu() for name, buffer in named}
         return dict(
             generators=self._kept_from_validation or generator_states(),
             data=self._batches.state(),
+            buffers=buffers,
         )
 
     def _fitting(self, runner: Runner, loaded: dict | None) -> dict | None:

@@ -88,7 +88,9 @@ def train(work_dir, poisoned=(7,), value=float('nan'), wrapper=None, launcher='n
         default_scope='mmdet',
         launcher=launcher,
         cfg=dict(
-            model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel', device_ids=None, find_unused_parameters=True
+            )
             if launcher != 'none'
             else None,
             model=dict(type='TwoLosses', **model),

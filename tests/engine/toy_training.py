@@ -175,7 +175,9 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
         + ([dict(type='StopAt', iteration=stop, event=event)] if stop is not None else []),
         launcher=launcher,
         cfg=dict(
-            model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+            )
             if launcher != 'none'
             else None
         ),
