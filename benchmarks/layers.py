@@ -38,6 +38,7 @@ from benchmarks.measure import (  # noqa: E402
     markdown,
     peak_bytes,
 )
+from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 LAYERS = {
     'PolyNL': {},
@@ -52,6 +53,7 @@ LAYERS = {
     'SqueezeExcitation': {},
     'SpatialBias': {},
 }
+PARTS = ('sites', 'scaling', 'networks')
 SITES = ((1024, 50, 84), (256, 50, 84))
 SCALING_CHANNELS = 256
 SCALING_SIDES = (16, 32, 64, 128, 256)
@@ -218,7 +220,9 @@ def plot(rows: list[dict], path: Path) -> None:
             mine = [row for row in rows if row['name'] == name and quantity in row]
             counts = [row['shape'][1] * row['shape'][2] for row in mine]
             values = [scale * row[quantity] for row in mine]
-            axis.loglog(counts, values, mark + '-', ms=4, lw=1.2, label=name)
+            # Ten colours for the ten others.
+            style = dict(color='black', lw=2) if name == 'PolyNL' else dict(lw=1.2)
+            axis.loglog(counts, values, mark + '-', ms=4, label=name, **style)
         axis.set(xlabel='positions N', ylabel=label)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
@@ -247,6 +251,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=3, help='rounds at least')
     parser.add_argument('--memory', type=float, default=6.0, help='GB that one layer may take')
     parser.add_argument('--slowest', type=float, default=8.0, help='seconds a step may take')
+    parser.add_argument(
+        '--part', nargs='+', choices=PARTS, default=list(PARTS), help='others are kept in --output'
+    )
     parser.add_argument('--quick', action='store_true', help='tiny shapes: a check that it runs')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='picture of the scaling')
@@ -257,31 +264,52 @@ def main(args: argparse.Namespace) -> None:
     """Measure both parts, print and write them."""
     if args.threads:
         torch.set_num_threads(args.threads)
-    report = {
-        'command': ' '.join(['python benchmarks/layers.py', *sys.argv[1:]]),
-        'machine': machine('cpu'),
-        'sites': [],
-        'scaling': [],
-    }
+    report = stored(args)
+    report['command'] = ' '.join(['python benchmarks/layers.py', *sys.argv[1:]])
+    report['machine'] = machine('cpu')
     print(report['machine'])
     if args.quick:
         args.budget, args.rounds = 0.0, 1
-    for shape in ((32, 6, 7),) if args.quick else SITES:
-        report['sites'] += measure(shape, args)
-        show(report['sites'][-len(args.layer) :], 'site in res4')
-        write(report, args.output)  # a long run that is stopped keeps what it has
-    channels, sides = (32, (4, 8)) if args.quick else (SCALING_CHANNELS, SCALING_SIDES)
-    for side in sides:
-        report['scaling'] += measure((channels, side, side), args)
-        show(report['scaling'][-len(args.layer) :], 'scaling')
-        write(report, args.output)
-    report['exponents'] = show_exponents(report['scaling'])
-    report['networks'] = layer_networks.measure(args)
-    layer_networks.show(report['networks'])
+    if 'sites' in args.part:
+        report['sites'] = []
+        for shape in ((32, 6, 7),) if args.quick else SITES:
+            report['sites'] += measure(shape, args)
+            show(report['sites'][-len(args.layer) :], 'site in res4')
+            write(report, args.output)  # a long run that is stopped keeps what it has
+    if 'scaling' in args.part:
+        report['scaling'] = []
+        channels, sides = (32, (4, 8)) if args.quick else (SCALING_CHANNELS, SCALING_SIDES)
+        for side in sides:
+            report['scaling'] += measure((channels, side, side), args)
+            show(report['scaling'][-len(args.layer) :], 'scaling')
+            write(report, args.output)
+        report['exponents'] = show_exponents(report['scaling'])
+    if 'networks' in args.part:
+        report['networks'] = layer_networks.measure(args)
+        layer_networks.show(report['networks'])
     write(report, args.output)
     if args.plot:
         plot(report['scaling'], args.plot)
 
 
+def stored(args: argparse.Namespace) -> dict:
+    """dict: what --output has of the parts that are not measured now.
+
+    Raises:
+        InputError: --plot needs a part that is neither measured now nor there.
+    """
+    report = {}
+    if args.output and args.output.exists() and set(args.part) != set(PARTS):
+        try:
+            report = json.loads(args.output.read_text(encoding='utf-8'))
+            report = {part: report[part] for part in (*PARTS, 'exponents') if part in report}
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(str(args.output), f'cannot be read ({error})') from None
+    if args.plot and 'scaling' not in (*args.part, *report):
+        raise InputError('--plot', 'no scaling was measured', 'accepted: with --part scaling')
+    return report
+
+
 if __name__ == '__main__':
-    main(parse_args())
+    with one_line_errors():
+        main(parse_args())
