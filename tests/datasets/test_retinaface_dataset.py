@@ -130,7 +130,9 @@ def test_a_missing_picture_is_told_with_file_and_line(build, tmp_path, test_mode
     dataset = build(LABEL, pipeline=[dict(type='LoadImageFromFile')], test_mode=test_mode)
     (tmp_path / 'images' / '1--B' / 'small.jpg').unlink()
     assert dataset[0]['img'].shape == (48, 64, 3)
-    with pytest.raises(InputError, match=r'label\.txt:6: .*1--B/small\.jpg: the picture is missing'):
+    with pytest.raises(
+        InputError, match=r'label\.txt:6: .*1--B/small\.jpg: the picture is missing'
+    ):
         dataset[2]
 
 
