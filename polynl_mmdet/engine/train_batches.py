@@ -180,6 +180,10 @@ class _AlreadyThere:
             return None
         return next(self._iterator)
 
+    def skip_iter(self, num_iters: int) -> None:
+        """Pass over batches, as the onedl fork's loop asks for it."""
+        self._steps = max(0, self._steps - num_iters)
+
 
 def _number_batches_from(loop: Any, first: int) -> None:
     """For one epoch: hooks and the log see each batch's number in the whole epoch."""
