@@ -109,6 +109,11 @@ def _files_of_zip(path: Path) -> Iterator[tuple]:
 
         def read(entry: zipfile.ZipInfo) -> bytes:
             nonlocal total
+            if entry.compress_type == zipfile.ZIP_LZMA:
+                # Its decoder makes room for a dictionary of whatever size the entry states.
+                raise InputError(
+                    f'{path}/{entry.filename}', 'packed by LZMA', 'accepted: stored or deflated'
+                )
             total += entry.file_size
             if entry.file_size > _LARGEST_FILE or total > largest_total:
                 raise InputError(

@@ -105,6 +105,13 @@ def test_a_zip_of_predictions_that_grows(tmp_path):
     )
 
 
+def test_a_zip_whose_decoder_takes_what_memory_it_is_told_to(tmp_path):
+    path = tmp_path / 'z.zip'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_LZMA) as archive:
+        archive.writestr('0--A/p1.txt', 'p1\n0\n')
+    refused('packed by LZMA', read_predictions, path)
+
+
 def test_a_zip_whose_names_are_not_utf8(tmp_path):
     path = tmp_path / 'z.zip'
     with zipfile.ZipFile(path, 'w') as archive:
