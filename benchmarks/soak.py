@@ -215,7 +215,7 @@ def main() -> int:
     )
     parser.add_argument('--passes', type=int, default=2000, help='of layers')
     parser.add_argument('--pictures', type=int, default=20000, help='of each metric')
-    parser.add_argument('--bound', type=float, default=100.0, help='KiB for 1,000 (default: 100)')
+    parser.add_argument('--bound', type=float, default=1024.0, help='KiB for 1,000 (default: 1024)')
     parser.add_argument('--quick', action='store_true', help='60 passes, 600 pictures; no bound')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--output', help='JSON to write')
