@@ -71,13 +71,16 @@ val_evaluator = [
 ]
 test_evaluator = val_evaluator
 
-# --tta: with the mirror image. Other scales would show faces larger than any seen in training.
+# --tta: with the mirror image, at two scales: landmarks are averaged over the four.
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='FaceResize', scale_factor=1.75, keep_ratio=True)],
+            [
+                dict(type='FaceResize', scale_factor=1.75, keep_ratio=True),
+                dict(type='FaceResize', scale_factor=2.0, keep_ratio=True),
+            ],
             [dict(type='FaceRandomFlip', prob=0.0), dict(type='FaceRandomFlip', prob=1.0)],
             [dict(type='LoadFaceAnnotations', with_bbox=True)],
             [
@@ -120,6 +123,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=10),
+    visualization=dict(score_thr=0.5),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1, save_best=None, rule=None),
 )
 randomness = dict(seed=0)
