@@ -7,6 +7,8 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polynl_mmdet.engine.checkpoint_file import check_checkpoint_file
+from polynl_mmdet.engine.pickle_scan import Refused
 from polynl_mmdet.engine.safe_checkpoint import load_checkpoint
 from polynl_mmdet.errors import InputError
 
@@ -46,6 +48,7 @@ def what_is_wrong(path: str | Path) -> str | None:
         return 'empty'
     try:
         if zipfile.is_zipfile(path):
+            check_checkpoint_file(path)  # before anything is unpacked
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
@@ -55,6 +58,8 @@ def what_is_wrong(path: str | Path) -> str | None:
         checkpoint = load_checkpoint(str(path))
     except InputError as error:
         return error.found
+    except Refused as error:
+        return f'refused, it wants {error}'
     # A damaged file can fail in any way that a parser can.
     except Exception as error:
         return f'damaged ({type(error).__name__}: {str(error).partition(chr(10))[0]})'
