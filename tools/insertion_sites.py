@@ -152,6 +152,7 @@ def print_table(rows: list[list[str]]) -> None:
 # ------------------------------------------------------------------ the drawing
 
 CONV, PLAIN, LAYER = '#dbe7f5', '#eeeeee', '#f6b26b'
+HEIGHT = 0.62  # of a box in the drawing
 
 
 def _box(axes, x: float, y: float, text: str, colour: str, size: Sequence[float]) -> None:
@@ -193,6 +194,18 @@ def draw(path: str) -> None:
     plt.close(figure)
 
 
+def _draw_steps(axes, steps: list[tuple[str, str, str]]) -> float:
+    """Boxes one under the other, with their notes and arrows; gives where the last one ends."""
+    last = 0.3
+    for index, (text, colour, note) in enumerate(steps):
+        y = -0.75 - 1.1 * index
+        _arrow(axes, (0, last), (0, y + HEIGHT / 2 + 0.02))
+        _box(axes, 0, y, text, colour, (2.5, HEIGHT))
+        axes.text(1.42, y, note, ha='left', va='center', fontsize=8, color='#444444')
+        last = y - HEIGHT / 2 - 0.02
+    return last
+
+
 def _draw_bottleneck(axes) -> None:
     """Every bottleneck of a stage: mmdet's ``plugins``."""
     steps = [
@@ -206,14 +219,7 @@ def _draw_bottleneck(axes) -> None:
     axes.set(xlim=(-2.6, 2.9), ylim=(-9.3, 0.9))
     axes.set_title('plugins: in every bottleneck of a stage', fontsize=10)
     axes.text(0, 0.45, 'input, 4P channels', ha='center', fontsize=8.5)
-    height = 0.62
-    last = 0.3
-    for index, (text, colour, note) in enumerate(steps):
-        y = -0.75 - 1.1 * index
-        _arrow(axes, (0, last), (0, y + height / 2 + 0.02))
-        _box(axes, 0, y, text, colour, (2.5, height))
-        axes.text(1.42, y, note, ha='left', va='center', fontsize=8, color='#444444')
-        last = y - height / 2 - 0.02
+    last = _draw_steps(axes, steps)
     plus = -0.75 - 1.1 * len(steps)
     _arrow(axes, (0, last), (0, plus + 0.22))
     axes.add_patch(Circle((0, plus), 0.2, facecolor='white', edgecolor='#333333'))
@@ -222,7 +228,7 @@ def _draw_bottleneck(axes) -> None:
     _arrow(axes, (-2.0, plus), (-0.2, plus))
     axes.text(-2.1, plus / 2, 'shortcut', ha='right', va='center', rotation=90, fontsize=8.5)
     _arrow(axes, (0, plus - 0.2), (0, plus - 0.52))
-    _box(axes, 0, plus - 0.84, 'ReLU', PLAIN, (1.2, height))
+    _box(axes, 0, plus - 0.84, 'ReLU', PLAIN, (1.2, HEIGHT))
     _arrow(axes, (0, plus - 1.17), (0, plus - 1.6))
 
 
@@ -233,13 +239,7 @@ def _draw_stage(axes) -> None:
     axes.text(0, 0.45, "res3's output", ha='center', fontsize=8.5)
     steps = [(f'block {i}', PLAIN, 'bottleneck' if i else 'bottleneck, stride 2') for i in range(6)]
     steps.insert(5, ('the layer, 4P channels', LAYER, "stage='c4',\nbefore_block=-1"))
-    height, last = 0.62, 0.3
-    for index, (text, colour, note) in enumerate(steps):
-        y = -0.75 - 1.1 * index
-        _arrow(axes, (0, last), (0, y + height / 2 + 0.02))
-        _box(axes, 0, y, text, colour, (2.5, height))
-        axes.text(1.42, y, note, ha='left', va='center', fontsize=8, color='#444444')
-        last = y - height / 2 - 0.02
+    last = _draw_steps(axes, steps)
     _arrow(axes, (0, last), (0, last - 0.55))
     axes.text(0, last - 0.85, 'to the pyramid and to res5', ha='center', fontsize=8.5)
     axes.text(-2.05, (-0.75 + last) / 2, 'res4 of ResNet-50 (c4)', rotation=90, va='center',
