@@ -8,6 +8,7 @@ from .transforms import (
     LoadCheckedImage,
     LoadFaceAnnotations,
     PackFaceInputs,
+    PackFlatInputs,
     RandomSquareCrop,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     'LoadCheckedImage',
     'LoadFaceAnnotations',
     'PackFaceInputs',
+    'PackFlatInputs',
     'RandomSquareCrop',
     'RetinaFaceDataset',
 ]

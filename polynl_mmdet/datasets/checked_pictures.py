@@ -11,13 +11,20 @@ from .transforms.load_checked_image import BadPictureError
 
 POLICIES = ('stop', 'skip')
 SKIPPED = 'skipped_pictures'  # Key in a sample's metainfo.
-_LOADERS = ('LoadImageFromFile', 'mmdet.LoadImageFromFile', 'mmcv.LoadImageFromFile')
+_CHECKED = {
+    'LoadImageFromFile': 'LoadCheckedImage',
+    'mmdet.LoadImageFromFile': 'LoadCheckedImage',
+    'mmcv.LoadImageFromFile': 'LoadCheckedImage',
+    'PackDetInputs': 'PackFlatInputs',
+    'mmdet.PackDetInputs': 'PackFlatInputs',
+}
 
 
 class CheckedPictures:
     """Mixin for mmengine datasets: every picture is checked while it is loaded.
 
-    ``LoadImageFromFile`` in the pipeline becomes :class:`LoadCheckedImage`, with the same settings.
+    In the pipeline ``LoadImageFromFile`` becomes :class:`LoadCheckedImage` and ``PackDetInputs``
+    becomes :class:`PackFlatInputs`, with the same settings.
 
     Args:
         bad_pictures (str): 'stop': a picture that cannot be used ends the run, with its name and
@@ -87,6 +94,6 @@ class CheckedPictures:
 
 
 def _checked(step: dict | object) -> dict | object:
-    if isinstance(step, dict) and step.get('type') in _LOADERS:
-        return {**step, 'type': 'LoadCheckedImage'}
+    if isinstance(step, dict) and step.get('type') in _CHECKED:
+        return {**step, 'type': _CHECKED[step['type']]}
     return step

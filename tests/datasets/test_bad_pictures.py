@@ -10,10 +10,11 @@ import logging
 import pickle
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -175,13 +176,9 @@ def test_other_pictures_are_read_as_colour(repo_root, tmp_path, name, split):
     assert face['inputs'].shape[0] == 3
 
 
-def loaded(data, **options):
-    from mmdet.registry import TRANSFORMS
-
-    def load(path):
-        return TRANSFORMS.build(dict(type='LoadCheckedImage', **options))(dict(img_path=str(path)))
-
-    return load(data)['img']
+def loaded(path, **options):
+    load = TRANSFORMS.build(dict(type='LoadCheckedImage', **options))
+    return load(dict(img_path=str(path)))['img']
 
 
 def test_values_are_those_of_the_picture(tmp_path):
@@ -212,10 +209,19 @@ def test_a_picture_annotated_as_stored_is_read_as_stored(repo_root, tmp_path):
 def test_extreme_sizes_are_read(repo_root, tmp_path, width, height, split):
     files = {'x.png': encoded('.png', colours(height, width))}
     write_coco(tmp_path, files, {'x.png': (height, width)})
-    (data,) = coco(repo_root, tmp_path, split, COCO_1X, filter_cfg=None)
-    assert min(data['inputs'].shape) >= 1
-    face = faces(repo_root, tmp_path, files, split)[0]
-    assert min(face['inputs'].shape) >= 1
+    pictures = coco(repo_root, tmp_path, split, COCO_1X, filter_cfg=None)
+    face = faces(repo_root, tmp_path, files, split)
+    for _ in range(6):  # Flipped and not.
+        assert min(pictures[0]['inputs'].shape) >= 1
+        assert min(face[0]['inputs'].shape) >= 1
+
+
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical'])
+@pytest.mark.parametrize('size', [(9, 1), (1, 9), (1, 1), (4, 7)])
+def test_flipped_pictures_of_one_column_or_row_are_packed(size, direction):
+    picture = mmcv.imflip(colours(*size), direction)
+    packed = TRANSFORMS.build(dict(type='PackFlatInputs', meta_keys=()))(dict(img=picture))
+    assert (packed['inputs'].permute(1, 2, 0).numpy() == picture).all()
 
 
 def test_a_picture_too_flat_to_be_resized_is_named(repo_root, tmp_path):

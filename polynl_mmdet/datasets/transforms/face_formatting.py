@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
+
+from .pack_flat_inputs import PackFlatInputs
 
 
 @TRANSFORMS.register_module()
@@ -31,7 +33,7 @@ class LoadFaceAnnotations(LoadAnnotations):
 
 
 @TRANSFORMS.register_module()
-class PackFaceInputs(PackDetInputs):
+class PackFaceInputs(PackFlatInputs):
     """mmdet's ``PackDetInputs``, with landmarks.
 
     ``gt_instances`` and ``ignored_instances`` get ``keypoints`` (float32 tensor, (n, 5, 2)) and
@@ -39,7 +41,7 @@ class PackFaceInputs(PackDetInputs):
     """
 
     mapping_table = {
-        **PackDetInputs.mapping_table,
+        **PackFlatInputs.mapping_table,
         'gt_keypoints': 'keypoints',
         'gt_keypoints_visible': 'keypoints_visible',
     }
