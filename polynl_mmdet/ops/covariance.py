@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .layout import Positions, cut, put, spans
 from .precision import accumulator
-from .products import add_transform_, cross_moment, transform
+from .products import add_transform_, alone, cross_moment, transform
 
 
 class Parameters(NamedTuple):
@@ -149,7 +149,7 @@ def _context(second: Tensor, mean: Tensor | None, p: Parameters, count: int) -> 
 
 def _squares(weight: Tensor, matrices: Tensor) -> Tensor:
     """(C, C), (B, C, C) -> (B, C, C): ``weight @ matrices``."""
-    if matrices.shape[0] == 1 and not torch.compiler.is_compiling():
+    if alone(matrices):
         return torch.mm(weight, matrices[0])[None]
     return torch.matmul(weight, matrices)
 

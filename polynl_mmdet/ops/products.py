@@ -23,6 +23,14 @@ _POSITIONS_A_SPLIT = 256
 _CUDA_WIDENS = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
 
 
+def alone(x: Tensor) -> bool:
+    """Whether ``x`` is one sample, whose products run faster without the batch axis.
+
+    A compiler is always given the axis: it would make another program for a batch of one.
+    """
+    return x.shape[0] == 1 and not torch.compiler.is_compiling()
+
+
 def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     """``matrix @ x`` for every sample.
 
@@ -34,7 +42,7 @@ def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     Returns:
         Tensor: (B, C, N).
     """
-    if x.shape[0] == 1 and not torch.compiler.is_compiling():  # one product runs faster alone
+    if alone(x):
         if channels_last:
             return torch.mm(x[0].t(), matrix[0].t()).t()[None]
         return torch.mm(matrix[0], x[0])[None]
@@ -45,7 +53,7 @@ def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
 
 def add_transform_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     """``target += matrix @ x`` in place; shapes as in :func:`transform`."""
-    if x.shape[0] == 1 and not torch.compiler.is_compiling():
+    if alone(x):
         if channels_last:
             target[0].t().addmm_(x[0].t(), matrix[0].t())
         else:
