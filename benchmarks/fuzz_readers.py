@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from hypothesis import strategies as st
-from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from pycocotools.mask import encode
 
@@ -316,17 +316,16 @@ def _(data: bytes, folder: Path) -> None:
                 ann_file=str(path),
                 metainfo=dict(classes=('circle',)),
                 data_prefix=dict(img='pictures'),
-                pipeline=[],
+                pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=True)],
                 serialize_data=False,
                 filter_cfg=dict(filter_empty_gt=True, min_size=2),
             )
         )
-    load = TRANSFORMS.build(dict(type='LoadAnnotations', with_bbox=True, with_mask=True))
     for index in range(min(len(dataset), 3)):
         info = dataset.get_data_info(index)
         if info['height'] * info['width'] < 10**5:
             info['ori_shape'] = info['height'], info['width']
-            load(info)['gt_masks'].to_ndarray()
+            dataset.pipeline(info)['gt_masks'].to_ndarray()
 
 
 def _state() -> dict:

@@ -84,6 +84,20 @@ class CheckedCocoDataset(CheckedPictures, CocoDataset):
 
     COCOAPI = CheckedCoco
 
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """As mmdet's; where the pipeline loads masks, every instance must have one."""
+        data = super().parse_data_info(raw_data_info)
+        wanted = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
+        if wanted and not all('mask' in instance for instance in data['instances']):
+            ids = [a['id'] for a in raw_data_info['raw_ann_info'] if not a.get('segmentation')]
+            raise InputError(
+                f'{self.ann_file}: annotation {ids[0]!r}',
+                'no segmentation, and the pipeline loads masks',
+                'accepted: polygons or run lengths for every annotation, or LoadAnnotations '
+                'without with_mask',
+            )
+        return data
+
 
 def _shown(names: list[str], most: int = 5) -> str:
     shown = ', '.join(map(repr, names[:most]))

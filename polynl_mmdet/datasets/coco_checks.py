@@ -142,9 +142,14 @@ def _check_annotations(
 def _wrong_shape(shape: Any, size: tuple[int, int]) -> str:
     """What is wrong with a segmentation; '' if nothing."""
     if isinstance(shape, list):
+        side = max(size)
         for polygon in shape:
             if not _numbers(polygon) or len(polygon) % 2 or len(polygon) < 6:
                 return f'the polygon {_shown(polygon)}'
+            # Drawing one takes memory in proportion to its outline, inside the picture or not.
+            if min(polygon) < -side or max(polygon) > 2 * side:
+                far = max(polygon, key=lambda value: abs(value - side / 2))
+                return f'a polygon that reaches {_shown(far)}, in a picture of {list(size)}'
         return ''
     if not isinstance(shape, dict):
         return _shown(shape)

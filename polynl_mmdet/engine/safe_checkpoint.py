@@ -35,6 +35,7 @@ from polynl_mmdet.errors import InputError
 
 from .checkpoint_content import check_content
 from .checkpoint_file import check_checkpoint_file
+from .pickle_scan import in_one_line
 
 ACCEPTED = "accepted: tensors, plain containers, NumPy arrays and mmengine's HistoryBuffer"
 _STATISTICS = ('min', 'max', 'current', 'mean')
@@ -181,13 +182,13 @@ def _wanted(message: str) -> str:
     """str: the name that torch's message refuses, else the message."""
     found = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', message)
     if found:
-        return found.group(1)
+        return in_one_line(found.group(1))
     found = re.search(r'WeightsUnpickler error:\s*(.+)', message)
     return _first_line(found.group(1) if found else message)
 
 
 def _first_line(message: object) -> str:
-    return str(message).strip().partition('\n')[0] or type(message).__name__
+    return in_one_line(str(message).strip().partition('\n')[0]) or type(message).__name__
 
 
 def load_checkpoint(filename: str, map_location: str | torch.device | None = 'cpu') -> Any:

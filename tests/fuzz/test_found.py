@@ -15,8 +15,11 @@ import torch
 from scipy.io import savemat
 
 from benchmarks.fuzz_readers import LABEL_V2, OFFICIAL, _coco, _tool, _truth
+from polynl_mmdet.datasets import CheckedCocoDataset
 from polynl_mmdet.datasets.coco_checks import check_coco, read_coco
 from polynl_mmdet.datasets.wider_annotations import read_annotations
+from polynl_mmdet.engine.safe_checkpoint import load_checkpoint
+from polynl_mmdet.engine.whole_checkpoint import what_is_wrong
 from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import (
     CheckedCocoMetric,
@@ -248,6 +251,8 @@ def test_ground_truth_with_a_picture_twice(tmp_path):
         ('annotations', 'area', 'big', r'annotations\[0\]\.area'),
         ('annotations', 'id', 2, r'annotations\[1\]\.id: 2 for the second time'),
         ('annotations', 'segmentation', [[1, 2, 3, 4]], 'the polygon'),
+        ('annotations', 'segmentation', [[1, 2, 30, 3e24, 5, 6]], r'reaches 3e\+24, in a'),
+        ('annotations', 'segmentation', [[1, 2, -51, 3, 5, 6]], 'reaches -51, in a'),
         ('annotations', 'segmentation', {'size': [9, 9], 'counts': [81]}, 'picture of'),
         ('annotations', 'segmentation', {'size': [40, 50], 'counts': [1999]}, 'do not add up'),
         ('annotations', 'segmentation', {'size': [40, 50], 'counts': 'T3'}, 'of .* pixels'),
@@ -260,6 +265,37 @@ def test_coco_entries_that_mmdet_would_stumble_over(section, key, value, says):
     check_coco(content, 'x.json')
     content[section][0][key] = value
     refused(says, check_coco, content, 'x.json')
+
+
+@pytest.mark.parametrize('segmentation', [None, [], ''])
+def test_an_annotation_without_the_mask_that_the_pipeline_loads(tmp_path, segmentation):
+    content = _coco()
+    content['annotations'][2]['segmentation'] = segmentation
+    path = tmp_path / 'x.json'
+    path.write_text(json.dumps(content))
+
+    def build(**load):
+        return CheckedCocoDataset(
+            ann_file=str(path),
+            metainfo=dict(classes=('circle',)),
+            data_prefix=dict(img='pictures'),
+            pipeline=[dict(type='LoadAnnotations', **load)],
+        )
+
+    assert len(build(with_bbox=True)) == 1
+    with pytest.raises(InputError, match=r'x\.json: annotation 3: no segmentation'):
+        build(with_bbox=True, with_mask=True)
+
+
+@pytest.mark.parametrize('name', [b'F' + b'l9' * 500, b'a\rb'])
+def test_names_of_any_length_and_characters_in_a_pickle(tmp_path, name):
+    path = tmp_path / 'x.pth'
+    path.write_bytes(b'\x80\x02c' + b'torch\n' + name + b'\n)R.')
+    with pytest.raises(InputError, match='refused') as error:
+        load_checkpoint(str(path))
+    assert len(error.value.found) < 400
+    assert len(str(error.value).splitlines()) == 1
+    assert len(what_is_wrong(path).splitlines()) == 1
 
 
 def test_coco_files_that_are_no_json_at_all(tmp_path):
