@@ -42,5 +42,6 @@ def one_line_errors() -> Iterator[None]:
         *above, text = str(error).rstrip().split('\n')
         if above:
             text = text.partition('Error: ')[2] or text
+        sys.stdout.flush()  # Or what waits there would follow the error where both are one pipe.
         print(f'error: {text}', file=sys.stderr)
         raise SystemExit(2) from None

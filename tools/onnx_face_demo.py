@@ -35,6 +35,7 @@ BOX_COLOUR = (60, 255, 60)
 
 def fail(message: str) -> None:
     """End in one line, with exit status 2."""
+    sys.stdout.flush()
     print(f'error: {message}', file=sys.stderr)
     raise SystemExit(2)
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / 'engine'))
 def enter(rank, world, function, folder, args):
     """Entry point of a process: makes the group and stores the result."""
     torch.set_num_threads(1)
+    os.chdir(folder)  # mmengine makes .dist_test where it is.
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world

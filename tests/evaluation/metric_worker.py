@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 
@@ -37,6 +39,7 @@ def evaluate(predictions, rank, world, options):
 def run(rank, world, store, predictions, options, queue):
     """Entry point of a process."""
     torch.set_num_threads(1)
+    os.chdir(store.parent)  # mmengine makes .dist_test where it is.
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{store}', rank=rank, world_size=world
     )
