@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import without_notice
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +43,7 @@ def run_tool():
     def run(name, *args, cwd=ROOT, env=None, timeout=600):
         tool = Path(name) if Path(name).is_absolute() else ROOT / 'tools' / name
         command = [sys.executable, str(tool)] if tool.suffix == '.py' else ['bash', str(tool)]
-        return subprocess.run(
+        done = subprocess.run(
             [*command, *map(str, args)],
             cwd=cwd,
             env={**os.environ, 'PYTHONWARNINGS': 'ignore', **(env or {})},
@@ -52,6 +53,7 @@ def run_tool():
             timeout=timeout,
             check=False,
         )
+        return without_notice(done)
 
     return run
 

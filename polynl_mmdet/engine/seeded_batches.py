@@ -78,6 +78,10 @@ class SeededBatchSampler(Sampler):
         # Runs with the first batch: a data loader with workers makes two iterators and uses one.
         self.current_pass, skipped = self._next
         self.begin_at(self.current_pass + 1, 0)
+        if hasattr(self.batch_sampler.sampler, 'set_epoch'):
+            # mmengine's DistSamplerSeedHook has set epoch 0 in a loop by iteration, also if it is
+            # resumed in a later pass.
+            self.batch_sampler.sampler.set_epoch(self.current_pass)
         entropy = (*self.entropy, self.current_pass)
         for number, indices in enumerate(self.batch_sampler):
             if number >= skipped:

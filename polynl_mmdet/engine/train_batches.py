@@ -88,12 +88,12 @@ class TrainBatches:
         endless = type(loop.dataloader_iterator)
         loop.dataloader_iterator = None  # ends its workers
         loop.dataloader._iterator = None
-        if state and state['pass_number'] and hasattr(self._sampler.sampler, 'set_epoch'):
-            self._sampler.sampler.set_epoch(state['pass_number'])
         iterator = endless(loop.dataloader)
         if state:
             iterator._epoch = state['pass_number']
-            iterator = _AlreadyThere(iterator, loop.iter)
+            # The onedl fork's loop may be told not to pass over anything.
+            skips = not getattr(loop, 'fast_forward_on_resume', False)
+            iterator = _AlreadyThere(iterator, loop.iter if skips else 0)
         loop.dataloader_iterator = iterator
 
     @property

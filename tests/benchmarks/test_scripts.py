@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from forks import without_notice
 
 WITHOUT_MM = """
 import runpy, sys
@@ -30,7 +31,7 @@ def run(repo_root, script, *args, before=()):
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return without_notice(done).stdout
 
 
 def test_operator(repo_root, tmp_path):

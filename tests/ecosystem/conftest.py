@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from forks import without_notice
 
 ROOT = Path(__file__).parents[2]
 PARTS = ('polynl_mmdet', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'MANIFEST.in')
@@ -49,7 +50,7 @@ class Installed:
             check=False,
         )
         assert not check or done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        return done
+        return without_notice(done)
 
     def __call__(self, code, cwd=None):
         return self.run('-c', code, cwd=cwd)

@@ -22,7 +22,10 @@ SETTINGS = {
     'iterations': dict(by_epoch=False),
     'iterations, workers': dict(by_epoch=False, workers=2, persistent=True),
     'iterations, aspect ratios, workers': dict(by_epoch=False, workers=2, batch_sampler=ASPECT),
-    'iterations, finite sampler': dict(by_epoch=False, sampler='DefaultSampler', workers=1),
+    'iterations, finite sampler': dict(by_epoch=False, sampler='DefaultSampler'),
+    'iterations, finite sampler, workers': dict(
+        by_epoch=False, sampler='DefaultSampler', workers=1
+    ),
     'accumulated gradients': dict(accumulate=4, save_by_epoch=False, interval=3),
 }
 

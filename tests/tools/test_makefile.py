@@ -18,7 +18,7 @@ def make(folder, *args, **env):
     return subprocess.run(
         ['make', '--no-print-directory', *args],
         cwd=folder,
-        env={**os.environ, **env},
+        env={**os.environ, 'STACK': 'official', **env},
         capture_output=True,
         text=True,
         check=True,
