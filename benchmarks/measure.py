@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 import time
 from collections.abc import Callable
 
@@ -16,9 +17,10 @@ def interleaved_times(
     rounds: int = 5,
     warm_up: int = 2,
 ) -> dict[str, list[float]]:
-    """Seconds of each function in every round, all of them called in turn.
+    """Seconds of each function in every round, all of them called once, in an order drawn anew.
 
-    Taking turns spreads whatever else the machine does over all rivals alike.
+    Taking turns spreads whatever else the machine does over all rivals alike, and other orders what
+    each leaves behind for the next: full caches, memory given back or kept by the allocator.
 
     Args:
         functions (dict): Name to a function without arguments.
@@ -35,9 +37,12 @@ def interleaved_times(
         for function in functions.values():
             function()
     _wait(device)
+    order = list(functions.items())
+    draw = random.Random(0)
     started = time.perf_counter()
     while len(next(iter(times.values()))) < rounds or time.perf_counter() - started < budget:
-        for name, function in functions.items():
+        draw.shuffle(order)
+        for name, function in order:
             before = time.perf_counter()
             function()
             _wait(device)

@@ -33,10 +33,13 @@ def test_peak_bytes_is_the_most_held_at_once():
 
 def test_rounds_take_turns():
     calls = []
-    functions = {'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}
-    times = interleaved_times(functions, 'cpu', budget=0.0, rounds=3, warm_up=1)
-    assert calls == ['a', 'b'] * 4
-    assert [len(t) for t in times.values()] == [3, 3]
+    functions = {name: lambda name=name: calls.append(name) for name in 'abc'}
+    times = interleaved_times(functions, 'cpu', budget=0.0, rounds=9, warm_up=1)
+    rounds = [''.join(calls[begin : begin + 3]) for begin in range(0, len(calls), 3)]
+    assert len(rounds) == 10
+    assert all(sorted(order) == ['a', 'b', 'c'] for order in rounds)
+    assert len(set(rounds)) > 3
+    assert [len(t) for t in times.values()] == [9, 9, 9]
 
 
 def test_exponent_of_a_power():
