@@ -18,7 +18,8 @@ def make(folder, *args, **env):
     return subprocess.run(
         ['make', '--no-print-directory', *args],
         cwd=folder,
-        env={**os.environ, 'STACK': 'official', **env},
+        # Not the variables of the make that runs the tests.
+        env={**os.environ, 'STACK': 'official', 'MAKEFLAGS': '', **env},
         capture_output=True,
         text=True,
         check=True,
