@@ -32,6 +32,20 @@ class InputError(ValueError):
         return type(self), (self.where, self.found, self.accepted)
 
 
+def in_one_line(message: object, most: int = 300) -> str:
+    """A message of other code, which may quote a file, as part of one of ours.
+
+    Args:
+        message (object): An exception or text.
+        most (int): Characters to keep; what is longer ends in '...'. Defaults to 300.
+
+    Returns:
+        str: The text without line ends.
+    """
+    line = ' '.join(str(message).split())
+    return line if len(line) <= most else f'{line[: most - 3]}...'
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Around a command-line tool's main: an InputError ends it in one line and exit status 2."""

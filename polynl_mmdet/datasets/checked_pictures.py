@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 from .transforms.load_checked_image import BadPictureError
 
 POLICIES = ('stop', 'skip')
@@ -80,7 +80,7 @@ class CheckedPictures:
             # A picture too flat to be resized, for example.
             bad = BadPictureError(
                 self.get_data_info(idx)['img_path'],
-                f'cannot be transformed ({" ".join(str(error).split())[:200]})',
+                f'cannot be transformed ({in_one_line(error, 200)})',
                 'accepted: a picture that every step of the pipeline leaves at least one pixel of',
             )
         if self.bad_pictures == 'stop':

@@ -87,8 +87,8 @@ class CheckedCocoDataset(CheckedPictures, CocoDataset):
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """As mmdet's; where the pipeline loads masks, every instance must have one."""
         data = super().parse_data_info(raw_data_info)
-        wanted = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
-        if wanted and not all('mask' in instance for instance in data['instances']):
+        complete = all('mask' in instance for instance in data['instances'])
+        if not complete and any(getattr(t, 'with_mask', False) for t in self.pipeline.transforms):
             ids = [a['id'] for a in raw_data_info['raw_ann_info'] if not a.get('segmentation')]
             raise InputError(
                 f'{self.ann_file}: annotation {ids[0]!r}',

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
+from ..errors import in_one_line
+
 MOST_VALUES = 10_000_000  # That a pickle may stand for, each counted as often as it is repeated.
 MOST_NESTED = 500  # Values one inside the other; comparing or hashing them goes as deep.
-MOST_SHOWN = 300  # Characters of a message.
 MOST_EXPANDED = 1 << 26  # Elements of a tensor that repeats its storage (a stride of 0).
 
 _MULTIARRAY = ('numpy.core.multiarray', 'numpy._core.multiarray')
@@ -35,12 +36,6 @@ class Refused(pickle.UnpicklingError):
 
     def __init__(self, wanted: str) -> None:
         super().__init__(in_one_line(wanted))
-
-
-def in_one_line(text: str) -> str:
-    """str: a message that may quote a file, cut to MOST_SHOWN characters and without line ends."""
-    line = ' '.join(text.split())
-    return line if len(line) <= MOST_SHOWN else f'{line[: MOST_SHOWN - 3]}...'
 
 
 class Name(NamedTuple):

@@ -31,11 +31,10 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from polynl_mmdet.errors import InputError
+from polynl_mmdet.errors import InputError, in_one_line
 
 from .checkpoint_content import check_content
 from .checkpoint_file import check_checkpoint_file
-from .pickle_scan import in_one_line
 
 ACCEPTED = "accepted: tensors, plain containers, NumPy arrays and mmengine's HistoryBuffer"
 _STATISTICS = ('min', 'max', 'current', 'mean')

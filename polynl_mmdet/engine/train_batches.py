@@ -92,8 +92,8 @@ class TrainBatches:
         if state:
             iterator._epoch = state['pass_number']
             # The onedl fork's loop may be told not to pass over anything.
-            skips = not getattr(loop, 'fast_forward_on_resume', False)
-            iterator = _AlreadyThere(iterator, loop.iter if skips else 0)
+            if not getattr(loop, 'fast_forward_on_resume', False):
+                iterator = _AlreadyThere(iterator, loop.iter)
         loop.dataloader_iterator = iterator
 
     @property

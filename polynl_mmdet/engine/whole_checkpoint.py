@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polynl_mmdet.engine.checkpoint_file import check_checkpoint_file
-from polynl_mmdet.engine.pickle_scan import Refused, in_one_line
+from polynl_mmdet.engine.pickle_scan import Refused
 from polynl_mmdet.engine.safe_checkpoint import load_checkpoint
-from polynl_mmdet.errors import InputError
+from polynl_mmdet.errors import InputError, in_one_line
 
 POINTER = 'last_checkpoint'
 _NEEDED = ('meta', 'state_dict', 'message_hub')
@@ -62,7 +62,7 @@ def what_is_wrong(path: str | Path) -> str | None:
         return f'refused, it wants {error}'
     # A damaged file can fail in any way that a parser can.
     except Exception as error:
-        return f'damaged ({type(error).__name__}: {in_one_line(str(error))})'
+        return f'damaged ({type(error).__name__}: {in_one_line(error)})'
     if not isinstance(checkpoint, dict):
         return f'no checkpoint: it holds a {type(checkpoint).__name__}'
     missing = [key for key in _NEEDED if key not in checkpoint]

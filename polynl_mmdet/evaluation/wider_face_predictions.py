@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 from ..number_table import TableError, parse_table, quote
 
 _ACCEPTED = 'accepted: "x y width height score"'
@@ -141,7 +141,7 @@ def _one_line_zip_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         # Damaged zips make Python's reader stumble in any way: BadZipFile, struct.error, EOFError,
         # zlib.error, LZMAError, UnicodeDecodeError, ...
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error) or type(error).__name__
         raise InputError(str(path), f'not a whole zip ({reason})', 'accepted: a zip') from None
 
 

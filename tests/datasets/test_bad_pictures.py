@@ -211,6 +211,7 @@ def test_extreme_sizes_are_read(repo_root, tmp_path, width, height, split):
     write_coco(tmp_path, files, {'x.png': (height, width)})
     pictures = coco(repo_root, tmp_path, split, COCO_1X, filter_cfg=None)
     face = faces(repo_root, tmp_path, files, split)
+    assert len(pictures) == 1
     for _ in range(6):  # Flipped and not.
         assert min(pictures[0]['inputs'].shape) >= 1
         assert min(face[0]['inputs'].shape) >= 1

@@ -10,7 +10,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
-from ...errors import InputError
+from ...errors import InputError, in_one_line
 
 # In a JPEG's scans 0xFF stands before 0 (a byte 0xFF), restart marks and fill; else it is a marker.
 _MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
@@ -76,7 +76,7 @@ class LoadCheckedImage(LoadImageFromFile):
             img = mmcv.imfrombytes(content, flag=color_type, backend=self.imdecode_backend)
         except Exception as error:
             # Decoders stumble in their own ways: cv2.error, UnidentifiedImageError, ...
-            reason = ' '.join(str(error).split())[:200] or type(error).__name__
+            reason = in_one_line(error, 200) or type(error).__name__
             raise BadPictureError(path, f'cannot be decoded ({reason})', _FORMATS) from None
         if img is None or not img.size:
             raise BadPictureError(path, 'not a picture that can be decoded', _FORMATS)
