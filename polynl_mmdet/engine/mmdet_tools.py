@@ -7,6 +7,7 @@ plugins, errors of bad input in one line, and training on several processes with
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -65,6 +66,20 @@ def run(name: str) -> None:
         # The tool's main() parses again; it gets the same arguments with what was added.
         tool.parse_args = lambda: args
         tool.main()
+        leave_process_group()
+
+
+def leave_process_group() -> None:
+    """Leave the process group, if there is one, once all of its processes are here.
+
+    A process that ends with it aborts at times: a thread of gloo that still holds a tensor of the
+    last collective waits for an interpreter that is gone. To be called where nothing failed: the
+    processes of one that failed would wait in vain.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()  # A runner is part of cycles, and its model's wrapper keeps the group.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _load(path: Path) -> ModuleType:

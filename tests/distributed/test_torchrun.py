@@ -1,4 +1,4 @@
-"""tools/dist_train.sh on two CPU processes: one that dies ends the run."""
+"""Two CPU processes of torchrun: one that dies ends the run, and those that finish end clean."""
 
 from __future__ import annotations
 
@@ -93,3 +93,17 @@ def test_one_that_dies_ends_the_run(repo_root, tmp_path, dies):
             os.killpg(run.pid, signal.SIGKILL)
         for process in trainers(work).values():
             os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='for processes without a GPU')
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs /proc')
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    # One that did would abort the process at its end, in some runs only.
+    worker = Path(__file__).with_name('leave_worker.py')
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    done = subprocess.run(
+        [*launch, worker],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == ['True 0 False'] * 2
