@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 import pytest
 import torch
+from mmengine.runner import IterBasedTrainLoop
 from toy_training import differences, trace, train
 
 from polynl_mmdet.engine import load_checkpoint
@@ -66,6 +68,18 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, setting, stop, ev
     # Another seed, as a run without one would have: the checkpoint's counts.
     resumed = trace(train(tmp_path / 'parts', seed=None, resume=True, **options))
     assert differences(whole, resumed) == []
+
+
+@pytest.mark.skipif(
+    'fast_forward_on_resume' not in inspect.signature(IterBasedTrainLoop).parameters,
+    reason="the onedl fork's option",
+)
+@pytest.mark.parametrize('setting', [s for s in SETTINGS if s.startswith('iterations')])
+def test_a_loop_that_passes_over_nothing_is_resumed_as_exactly(tmp_path, uninterrupted, setting):
+    options = dict(SETTINGS[setting], loop=dict(fast_forward_on_resume=True))
+    train(tmp_path / 'parts', seed=5, stop=9, **options)
+    resumed = trace(train(tmp_path / 'parts', seed=None, resume=True, **options))
+    assert differences(uninterrupted(setting), resumed) == []
 
 
 def test_workers_do_not_change_the_result(tmp_path):

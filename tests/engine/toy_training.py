@@ -107,7 +107,7 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
         **more: ``by_epoch``, ``save_by_epoch``, ``workers``, ``persistent``, ``sampler``,
             ``batch_sampler``, ``length``, ``total`` (epochs or iterations), ``interval``, ``seed``,
             ``checkpoint``, ``accumulate``, ``without`` (names of hooks),
-            ``launcher``.
+            ``launcher``, ``loop`` (more of the training loop's arguments).
 
     Returns:
         Runner: After training.
@@ -154,6 +154,7 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
             by_epoch=by_epoch,
             val_interval=1 if by_epoch else 4,
             **{'max_epochs' if by_epoch else 'max_iters': total},
+            **more.get('loop', {}),
         ),
         val_dataloader=dict(
             dataset=dict(type='DrawingDataset', length=6, test_mode=True),
