@@ -28,6 +28,8 @@ from polynl_mmdet.ops.products import cross_moment, transform  # noqa: E402
 # The forms come close where there are about as many positions as channels: there it must hold.
 CHANNELS = COUNT = SQUARE = 512
 GRID = [(b, c, n) for b in (1, 4) for c in (16, 64, 256, 1024) for n in (1, 49, 400, 1600)]
+# What counts as equally fast.
+TOLERANCE = 1.05
 
 
 def main() -> None:
@@ -49,9 +51,12 @@ def main() -> None:
     print(machine(args.device))
     for name in args.dtypes:
         show_rates(getattr(torch, name), args.device, budget)
+    grid = [(1, 16, 49), (1, 64, 16)] if args.quick else GRID
+    choices = {}
     for name in args.dtypes:
-        grid = [(1, 16, 49), (1, 64, 16)] if args.quick else GRID
-        show_choices(getattr(torch, name), args.device, grid, budget / 10)
+        found = show_choices(getattr(torch, name), args.device, grid, budget / 10)
+        choices.update({f'{name} {case}': ratios for case, ratios in found.items()})
+    show_summary(choices)
 
 
 def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
@@ -90,9 +95,15 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
 
 def show_choices(
     dtype: torch.dtype, device: str, grid: list[tuple[int, int, int]], budget: float
-) -> None:
-    """Print both forms' times over a grid, and the choice with what it costs."""
+) -> dict[str, tuple[float, float]]:
+    """Print both forms' times over a grid, and the choice with what it costs.
+
+    Returns:
+        dict[str, tuple[float, float]]: By case, the chosen form's time in multiples of the better
+        one's and of literal's.
+    """
     rows = []
+    ratios = {}
     for batch, channels, count in grid:
         x = torch.randn(batch, channels, count, device=device).to(dtype).requires_grad_()
         grad = torch.randn_like(x)
@@ -111,17 +122,31 @@ def show_choices(
             )
             times = {method: median(all_of_it) for method, all_of_it in found.items()}
             chosen = cheaper_method(x.shape, dtype, device, backward)
+            case = f'({batch}, {channels}, {count}), {label}'
+            best, literal = min(times.values()), times['literal']
+            ratios[case] = times[chosen] / best, times[chosen] / literal
             rows.append(
                 [
-                    f'({batch}, {channels}, {count}), {label}',
+                    case,
                     f'{times["literal"] * 1e3:.2f}',
                     f'{times["covariance"] * 1e3:.2f}',
                     chosen,
-                    f'{times[chosen] / min(times.values()):.2f}',
+                    f'{ratios[case][0]:.2f}',
                 ]
             )
     print(f'\n{dtype}\n')
     print(markdown(['', 'literal ms', 'covariance ms', 'chosen', 'x the better'], rows))
+    return ratios
+
+
+def show_summary(choices: dict[str, tuple[float, float]]) -> None:
+    """Print how many choices were right, and those that are slower than literal."""
+    near = sum(better <= TOLERANCE for better, _ in choices.values())
+    print(f'\n{near} of {len(choices)} choices take at most {TOLERANCE} x the better form')
+    slower = [
+        f'{case} ({literal:.2f} x)' for case, (_, literal) in choices.items() if literal > TOLERANCE
+    ]
+    print(f'slower than literal by more: {"; ".join(slower) or "none"}')
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ sys.path[0] = dirname(dirname(abspath(__file__)))
 import argparse  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import random  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 
@@ -66,6 +67,13 @@ def main() -> None:
     parser.add_argument('--scaling', action='store_true', help='time and memory over N')
     parser.add_argument('--counts', nargs='+', type=int, default=SCALING_COUNTS, metavar='N')
     parser.add_argument('--channels', nargs='+', type=int, default=SCALING_CHANNELS, metavar='C')
+    parser.add_argument(
+        '--sweeps',
+        type=int,
+        metavar='K',
+        help='times that all shapes are measured, in other orders (default: 3 for --scaling, '
+        'so that a machine that slows down is not taken for a slope; else 1)',
+    )
     parser.add_argument('--quick', action='store_true', help='tiny shapes, one round')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='picture of the scaling (needs matplotlib)')
@@ -78,16 +86,27 @@ def main() -> None:
         return
     if args.plot and not args.scaling:
         parser.error('--plot: pictures are drawn of --scaling')
+    sweeps = (3 if args.scaling else 1) if args.sweeps is None else args.sweeps
+    if sweeps < 1:
+        parser.error(f'--sweeps: {sweeps}, accepted: 1 or more')
     if args.threads:
         torch.set_num_threads(args.threads)
     report = {'machine': machine(args.device), 'dtype': args.dtype}
     print(f'{report["machine"]}, {args.dtype}')
     if not args.own and rivals.missing_rivals():
         print(f'left out, mmcv is not installed: {", ".join(rivals.missing_rivals())}')
-    report['rows'] = []
-    for shape in _shapes(args):
-        report['rows'] += _measure_and_show(shape, args)
-        _write(report, args.output)  # a long run that is stopped keeps what it has
+    found = {shape: [] for shape in _shapes(args)}
+    draw = random.Random(0)
+    for sweep in range(1, sweeps + 1):
+        if sweeps > 1:
+            print(f'\nsweep {sweep} of {sweeps}', flush=True)
+        # The last, whose tables are printed, in the given order.
+        for shape in found if sweep == sweeps else draw.sample(list(found), len(found)):
+            found[shape].append(measure(shape, args))
+            if sweep == sweeps:
+                _show(shape, _merged(found[shape]))
+            report['rows'] = [row for rows in found.values() if rows for row in _merged(rows)]
+            _write(report, args.output)  # a long run that is stopped keeps what it has
     _conclude(report, args.scaling)
     _write(report, args.output)
     if args.plot:
@@ -145,8 +164,20 @@ def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def _measure_and_show(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[dict]:
-    rows = measure(shape, args)
+def _merged(sweeps: list[list[dict]]) -> list[dict]:
+    """list[dict]: one row a rival: the median of its medians, the least of its least."""
+    merged = []
+    for rows in zip(*sweeps):
+        row = dict(rows[0])
+        for quantity in ('forward', 'step'):
+            if quantity in row:
+                row[quantity] = median(r[quantity] for r in rows)
+                row[f'{quantity}, least'] = min(r[f'{quantity}, least'] for r in rows)
+        merged.append(row)
+    return merged
+
+
+def _show(shape: tuple[int, int, int, int], rows: list[dict]) -> None:
     batch, channels, height, width = shape
     print(f'\n({batch}, {channels}, {height}, {width}), N / C = {height * width / channels:.1f}\n')
     header = ['', 'forward ms', 'x floor', 'step ms', 'x floor', 'kept / x', 'peak / x']
@@ -166,7 +197,6 @@ def _measure_and_show(shape: tuple[int, int, int, int], args: argparse.Namespace
         for row in rows
     ]
     print(markdown(header, cells), flush=True)
-    return rows
 
 
 def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[dict]:

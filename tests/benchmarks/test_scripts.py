@@ -58,8 +58,12 @@ def test_scaling_draws_a_picture(repo_root, tmp_path):
     paths = ('--output', tmp_path / 's.json', '--plot', tmp_path / 's.png')
     out = run(repo_root, 'operator.py', '--scaling', '--quick', *paths)
     assert 'exponents over N' in out
+    assert 'sweep 3 of 3' in out
     assert (tmp_path / 's.png').read_bytes().startswith(b'\x89PNG')
     report = json.loads((tmp_path / 's.json').read_text())
+    cases = [(*row['shape'], row['name']) for row in report['rows']]
+    assert len(set(cases)) == len(cases), 'three sweeps give one row a rival and shape'
+    assert [row['shape'][3] for row in report['rows'] if row['name'] == 'auto'] == [64, 256]
     kept = report['exponents']['auto, C=16, kept']
     assert kept == pytest.approx(1.0, abs=0.1)
 
@@ -73,6 +77,8 @@ def test_operator_needs_torch_alone(repo_root):
 def test_calibrate(repo_root):
     out = run(repo_root, 'calibrate.py', '--quick', '--dtypes', 'float32')
     assert "('cpu', torch.float32): Rates(" in out
+    assert ' of 4 choices take at most 1.05 x the better form' in out
+    assert 'slower than literal by more: ' in out
     assert 'x the better' in out
 
 
