@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -14,7 +16,11 @@ from polynl_mmdet.engine import mmdet_tools
 
 
 def gloo_threads():
-    return sum('gloo' in name.read_text() for name in Path('/proc/self/task').glob('*/comm'))
+    names = []
+    for name in Path('/proc/self/task').glob('*/comm'):
+        with contextlib.suppress(OSError):  # It has just ended.
+            names.append(name.read_text())
+    return sum('gloo' in name for name in names)
 
 
 class Runner:
@@ -33,5 +39,8 @@ distributed.broadcast_object_list([{'AP': 0.5}])
 before = gloo_threads()
 del runner
 mmdet_tools.leave_process_group()
+until = time.monotonic() + 5
+while gloo_threads() and time.monotonic() < until:
+    time.sleep(0.01)  # One that was joined is listed for a moment more.
 left = f'{before > 0} {gloo_threads()} {distributed.is_initialized()}'
 Path(os.environ['RANK']).write_text(left)
