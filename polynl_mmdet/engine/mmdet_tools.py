@@ -72,12 +72,14 @@ def run(name: str) -> None:
 def leave_process_group() -> None:
     """Leave the process group, if there is one, once all of its processes are here.
 
-    A process that ends with it aborts at times: a thread of gloo that still holds a tensor of the
-    last collective waits for an interpreter that is gone. To be called where nothing failed: the
-    processes of one that failed would wait in vain.
+    A thread of gloo may hold the last collective's state, and needs the interpreter to release it:
+    a process that ends with its group aborts at times, when the thread finds none. To be called
+    where nothing failed: the processes of one that failed would wait in vain.
     """
     if torch.distributed.is_initialized():
-        gc.collect()  # A runner is part of cycles, and its model's wrapper keeps the group.
+        # A runner is part of cycles. Were its model's wrapper the group's last holder, the group
+        # would wait for its threads with the interpreter locked, and they for the interpreter.
+        gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 

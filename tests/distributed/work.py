@@ -13,6 +13,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch import distributed, nn
 
 from polynl_mmdet.engine.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
+from polynl_mmdet.engine.mmdet_tools import leave_process_group
 from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import CheckedCocoMetric, FaceLandmarkMetric, WIDERFaceMetric
 from polynl_mmdet.layers import PolyNL
@@ -31,8 +32,7 @@ def enter(rank, world, function, folder, args):
     result = globals()[function](rank, world, *args)
     torch.save(result, f'{folder}/part_{rank}')
     os.rename(f'{folder}/part_{rank}', f'{folder}/result_{rank}')
-    distributed.barrier()
-    distributed.destroy_process_group()
+    leave_process_group()
 
 
 def make_net(norm, dtype):

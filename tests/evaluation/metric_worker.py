@@ -7,6 +7,8 @@ import os
 import numpy as np
 import torch
 
+from polynl_mmdet.engine.mmdet_tools import leave_process_group
+
 
 def as_samples(predictions, dtype=torch.float64):
     """Predictions (x, y, w, h, score by EVENT/NAME) as the data samples an evaluator passes."""
@@ -44,5 +46,4 @@ def run(rank, world, store, predictions, options, queue):
         'gloo', init_method=f'file://{store}', rank=rank, world_size=world
     )
     queue.put((rank, evaluate(predictions, rank, world, options)))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 
 import pytest
@@ -128,11 +129,17 @@ def _replica(rank, folder):
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
+    _save_replica_grads(rank, folder)
+    gc.collect()  # A wrapper that outlives the group can wait for its threads for ever.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _save_replica_grads(rank, folder):
     layer = nn.parallel.DistributedDataParallel(Layer(8, 'covariance', bias=True))
     x = make_input((4, 8, 9, 10), dtype=torch.float32).detach()[2 * rank : 2 * rank + 2]
     layer(x).square().mean().backward()
     torch.save([p.grad for p in layer.parameters()], f'{folder}/{rank}.pt')
-    torch.distributed.destroy_process_group()
 
 
 def test_distributed_data_parallel(tmp_path):
