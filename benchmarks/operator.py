@@ -102,7 +102,7 @@ def main() -> None:
             print(f'\nsweep {sweep} of {sweeps}', flush=True)
         # The last, whose tables are printed, in the given order.
         for shape in found if sweep == sweeps else draw.sample(list(found), len(found)):
-            found[shape].append(measure(shape, args))
+            found[shape].append(measure(shape, args, weigh=not found[shape]))
             if sweep == sweeps:
                 _show(shape, _merged(found[shape]))
             report['rows'] = [row for rows in found.values() if rows for row in _merged(rows)]
@@ -165,7 +165,8 @@ def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int, int]]:
 
 
 def _merged(sweeps: list[list[dict]]) -> list[dict]:
-    """list[dict]: one row a rival: the median of its medians, the least of its least."""
+    """list[dict]: one row a rival: the median of its medians, the least of its least, and the
+    memory of the first sweep."""
     merged = []
     for rows in zip(*sweeps):
         row = dict(rows[0])
@@ -199,12 +200,15 @@ def _show(shape: tuple[int, int, int, int], rows: list[dict]) -> None:
     print(markdown(header, cells), flush=True)
 
 
-def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[dict]:
+def measure(
+    shape: tuple[int, int, int, int], args: argparse.Namespace, weigh: bool = True
+) -> list[dict]:
     """Time and weigh everything at one shape.
 
     Args:
         shape (tuple): (B, C, H, W).
         args (argparse.Namespace): The command line's.
+        weigh (bool): Whether memory is looked at too. Defaults to True.
 
     Returns:
         list[dict]: The floor first. ``forward`` and ``step`` (forward and backward), median
@@ -255,7 +259,7 @@ def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[
         for quantity in ('forward', 'step'):
             row[quantity] = median(times[key, quantity])
             row[f'{quantity}, least'] = min(times[key, quantity])
-        if row is not rows[0]:
+        if weigh and row is not rows[0]:
             rival = found[row['name']]
             size = x.numel() * x.element_size()
             row['kept'] = bytes_kept(lambda r=rival: r.forward(x), rival.params) / size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 
 import pytest
@@ -11,6 +10,7 @@ from poly_nl_cases import make_input, make_params, relative_error, with_grads
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from polynl_mmdet.engine.mmdet_tools import leave_process_group
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
 METHODS = ('literal', 'covariance', 'auto')
@@ -130,9 +130,7 @@ def _replica(rank, folder):
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
     _save_replica_grads(rank, folder)
-    gc.collect()  # A wrapper that outlives the group can wait for its threads for ever.
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def _save_replica_grads(rank, folder):
