@@ -32,19 +32,19 @@ install: ## install everything into the active environment or .venv
 demo: install data/toy_coco/annotations/instances_val.json ## train and test a small Mask R-CNN with Poly-NL on drawn shapes (CPU, minutes)
 	@rm -rf $(DEMO_OUT)
 	python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_OUT)
-	python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_OUT)/last_checkpoint)" --work-dir $(DEMO_OUT)/test --show-dir pictures
+	python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_OUT)/last_checkpoint)" --work-dir $(DEMO_OUT)/test --show-dir images
 	python tools/demo_report.py $(DEMO_OUT)
 
-data/toy_coco/annotations/instances_val.json: polynl_mmdet/datasets/toy_coco.py polynl_mmdet/datasets/toy_files.py
+data/toy_coco/annotations/instances_val.json: polynl_mmdet/datasets/toy/coco.py polynl_mmdet/datasets/toy/files.py
 	python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0 --overwrite
 
 demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
 	@rm -rf $(FACE_OUT)
 	python tools/train.py $(FACE_CONFIG) --work-dir $(FACE_OUT)
-	python tools/test.py $(FACE_CONFIG) "$$(cat $(FACE_OUT)/last_checkpoint)" --work-dir $(FACE_OUT)/test --show-dir pictures --tta
+	python tools/test.py $(FACE_CONFIG) "$$(cat $(FACE_OUT)/last_checkpoint)" --work-dir $(FACE_OUT)/test --show-dir images --tta
 	python tools/demo_report.py $(FACE_OUT)
 
-data/toy_wider/retinaface_gt_v1.1/val/label.txt: polynl_mmdet/datasets/toy_wider.py polynl_mmdet/datasets/toy_face_drawing.py
+data/toy_wider/retinaface_gt_v1.1/val/label.txt: polynl_mmdet/datasets/toy/wider.py polynl_mmdet/datasets/toy/face_drawing.py
 	python tools/make_toy_data.py wider data/toy_wider --train 400 --val 80 --seed 0 --overwrite
 
 test: install ## run the tests (STACK=onedl: on the onedl forks)

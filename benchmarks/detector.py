@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--rounds', type=int, default=7, help='forward passes of each detector')
     parser.add_argument('--steps', type=int, default=3, help='training steps of each detector')
-    parser.add_argument('--quick', action='store_true', help='a small picture, one round')
+    parser.add_argument('--quick', action='store_true', help='a small image, one round')
     parser.add_argument('--output', type=Path, help='JSON file')
     args = parser.parse_args()
     if args.detectors[0] != 'none':
@@ -117,7 +117,7 @@ def _build(args: argparse.Namespace) -> dict[str, torch.nn.Module]:
 
 
 def _data(model: torch.nn.Module, args: argparse.Namespace) -> dict:
-    """A batch of noise with twenty objects a picture, as the data preprocessor hands it on."""
+    """A batch of noise with twenty objects an image, as the data preprocessor hands it on."""
     rng = torch.Generator().manual_seed(0)
     height, width = args.size
     inputs, samples = [], []

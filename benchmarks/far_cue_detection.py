@@ -2,7 +2,7 @@
 
     python benchmarks/far_cue_detection.py --output far_cue_detection.json
 
-Draws the far-cue pictures, trains a small Mask R-CNN (configs/demo/*_toy-far-cue.py) for every
+Draws the far-cue images, trains a small Mask R-CNN (configs/demo/*_toy-far-cue.py) for every
 layer and seed by tools/train.py, and prints a table of COCO metrics. Without a layer the shapes
 can be found but their class only guessed. Each finished run is stored at once; the same command
 goes on where it stopped.
@@ -31,7 +31,7 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from torch import nn  # noqa: E402
 
 from benchmarks.measure import machine, markdown  # noqa: E402
-from polynl_mmdet.datasets.toy_far_cue import MIN_DISTANCE, make_toy_far_cue  # noqa: E402
+from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 ROOT = Path(sys.path[0])
@@ -61,14 +61,14 @@ class _Pyramid(nn.Module):
 
 
 def reach(config: Path, size: int = 512) -> int:
-    """How far from a feature's place in the picture a pixel can be that it depends on.
+    """How far from a feature's place in the image a pixel can be that it depends on.
 
-    A picture column of NaN makes all features that see it NaN, through any convolution, pooling
+    An image column of NaN makes all features that see it NaN, through any convolution, pooling
     and activation.
 
     Args:
         config (Path): A detector's config with backbone and neck.
-        size (int): Side of the picture, more than twice the result. Defaults to 512.
+        size (int): Side of the image, more than twice the result. Defaults to 512.
 
     Returns:
         int: Pixels, the most over the pyramid's levels.
@@ -92,7 +92,7 @@ def train(layer: str, seed: int, args: argparse.Namespace) -> dict:
 
     Args:
         layer (str): A key of LAYERS.
-        seed (int): Of weights and order of the pictures.
+        seed (int): Of weights and order of the images.
         args (argparse.Namespace): The command line.
 
     Returns:
@@ -161,7 +161,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--output', type=Path, default=Path('far_cue_detection.json'))
-    parser.add_argument('--data', type=Path, default=Path('data/toy_far_cue'), help='pictures')
+    parser.add_argument('--data', type=Path, default=Path('data/toy_far_cue'), help='images')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/far_cue_detection'))
     parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
     parser.add_argument('--seeds', type=int, default=3, help='runs a layer (default: 3)')

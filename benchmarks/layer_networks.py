@@ -1,4 +1,4 @@
-"""What non-local layers cost a whole ResNet-50: learned numbers and pictures a second.
+"""What non-local layers cost a whole ResNet-50: learned numbers and images a second.
 
 Spatial Bias's paper (https://arxiv.org/abs/2302.12505) compares networks: about 10 times fewer
 parameters than non-local ones and 1.6 to 3.3 times their throughput.
@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
         args (argparse.Namespace): ``budget`` seconds, ``rounds`` at least, and ``quick``.
 
     Returns:
-        list[dict]: ``name``, ``added`` learned numbers beside the plain network's, and pictures a
+        list[dict]: ``name``, ``added`` learned numbers beside the plain network's, and images a
         second by ``throughput``, of a forward pass, by size.
     """
     sizes = [(8, 224, 224), (1, 800, 1344)]
@@ -79,7 +79,7 @@ def show(rows: list[dict]) -> None:
     sizes = list(rows[0]['throughput'])
     header = ['network', 'added parameters']
     for size in sizes:
-        header += [f'pictures/s, {size}', 'x NonLocal2d']
+        header += [f'images/s, {size}', 'x NonLocal2d']
     cells = []
     for row in rows:
         line = [row['name'], f'{row["added"]:,}']

@@ -97,7 +97,7 @@ def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]
     """Measure every layer at one shape.
 
     Args:
-        shape (tuple): C, H, W; one picture.
+        shape (tuple): C, H, W; one image.
         args (argparse.Namespace): The command line's.
 
     Returns:
@@ -226,7 +226,7 @@ def plot(rows: list[dict], path: Path) -> None:
         axis.set(xlabel='positions N', ylabel=label)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
-    figure.suptitle(f'{SCALING_CHANNELS} channels, one picture, float32')
+    figure.suptitle(f'{SCALING_CHANNELS} channels, one image, float32')
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
@@ -256,7 +256,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--quick', action='store_true', help='tiny shapes: a check that it runs')
     parser.add_argument('--output', type=Path, help='JSON file')
-    parser.add_argument('--plot', type=Path, help='picture of the scaling')
+    parser.add_argument('--plot', type=Path, help='image of the scaling')
     return parser.parse_args()
 
 

@@ -40,19 +40,19 @@ from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw
 from benchmarks.measure import machine, markdown  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
-QUICK = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, pictures=512)
-FULL = dict(size=24, batch=16, steps=2000, rates=[1e-3, 3e-3, 1e-2], seeds=5, pictures=2048)
+QUICK = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, images=512)
+FULL = dict(size=24, batch=16, steps=2000, rates=[1e-3, 3e-3, 1e-2], seeds=5, images=2048)
 SEARCH_SEED = 1000  # Of the runs that choose a learning rate; tests use other data.
 
 
 def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict:
-    """Train one model and test it on pictures that it has not seen.
+    """Train one model and test it on images that it has not seen.
 
     Args:
         task (str): A key of TASKS.
         layer (str): A key of LAYERS.
         rate (float): Highest learning rate of Adam; 5 % linear warm-up, then a cosine to 0.
-        seed (int): Of weights, training pictures and test pictures.
+        seed (int): Of weights, training images and test images.
         settings (dict): QUICK, FULL or the like.
 
     Returns:
@@ -75,9 +75,9 @@ def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict
     rng = torch.Generator().manual_seed(2 * seed)
     losses, times = [], []
     for _ in range(steps):
-        pictures, labels = draw(task, settings['batch'], settings['size'], rng)
+        images, labels = draw(task, settings['batch'], settings['size'], rng)
         before = time.perf_counter()
-        loss = F.cross_entropy(model(pictures), labels, ignore_index=NO_LABEL)
+        loss = F.cross_entropy(model(images), labels, ignore_index=NO_LABEL)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -94,13 +94,13 @@ def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict
 
 @torch.no_grad()
 def accuracy(model: Probe, task: str, settings: dict, rng: torch.Generator) -> float:
-    """float: share of labelled pixels that get their class, over new pictures."""
+    """float: share of labelled pixels that get their class, over new images."""
     model.eval()
     right = total = 0
-    for _ in range(-(-settings['pictures'] // 64)):
-        pictures, labels = draw(task, 64, settings['size'], rng)
+    for _ in range(-(-settings['images'] // 64)):
+        images, labels = draw(task, 64, settings['size'], rng)
         known = labels != NO_LABEL
-        right += int((model(pictures).argmax(dim=1) == labels)[known].sum())
+        right += int((model(images).argmax(dim=1) == labels)[known].sum())
         total += int(known.sum())
     return right / total
 
@@ -220,7 +220,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--quick', action='store_true', help='small pictures, few steps')
+    parser.add_argument('--quick', action='store_true', help='small images, few steps')
     parser.add_argument('--output', type=Path, default=Path('long_range.json'), help='JSON file')
     parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
     parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')

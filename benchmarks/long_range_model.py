@@ -69,9 +69,9 @@ class Probe(nn.Module):
             nn.Conv2d(CHANNELS, CHANNELS, 1), nn.ReLU(), nn.Conv2d(CHANNELS, CLASSES, 1)
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 2, H, W) logits."""
-        return self.head(self.layer(self.trunk(pictures)))
+        return self.head(self.layer(self.trunk(images)))
 
 
 def receptive_field(trunk: nn.Module, size: int = 31) -> int:

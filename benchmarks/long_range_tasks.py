@@ -1,7 +1,7 @@
-"""Generated pictures in which something far away decides the class of every labelled object.
+"""Generated images in which something far away decides the class of every labelled object.
 
-A picture is a torus of three by three cells with at most one square of 2 x 2 pixels each, a third
-of the picture apart, on weak noise. Without borders a convolution cannot tell where it is, and the
+An image is a torus of three by three cells with at most one square of 2 x 2 pixels each, a third
+of the image apart, on weak noise. Without borders a convolution cannot tell where it is, and the
 nearest pixel that decides a label is ``deciding_distance`` away: a trunk that reaches less far
 cannot do better than chance, 1/2 in every task.
 """
@@ -69,13 +69,13 @@ def _two_of_four(colours: Tensor, rng: torch.Generator) -> Cells:
 
 
 def twin(batch: int, rng: torch.Generator) -> Cells:
-    """An object's class: is there another of its colour, one of eight, in the picture?"""
+    """An object's class: is there another of its colour, one of eight, in the image?"""
     choice = torch.rand(batch, len(PALETTE), generator=rng).argsort(dim=1)[:, :3]
     return _two_of_four(PALETTE[choice], rng)
 
 
 def match(batch: int, rng: torch.Generator) -> Cells:
-    """As ``twin``, but every picture has new colours, any of the sphere."""
+    """As ``twin``, but every image has new colours, any of the sphere."""
     colours = torch.randn(batch, 3, 3, generator=rng)
     return _two_of_four(3**0.5 * colours / colours.norm(dim=2, keepdim=True), rng)
 
@@ -106,20 +106,20 @@ TASKS: dict[str, Callable[[int, torch.Generator], Cells]] = {
 
 
 def draw(task: str, batch: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw labelled pictures.
+    """Draw labelled images.
 
     Args:
         task (str): A key of TASKS.
         batch (int): How many, B.
-        size (int): Side of a picture in pixels, a multiple of 3 and at least 9.
+        size (int): Side of an image in pixels, a multiple of 3 and at least 9.
         rng (torch.Generator): Source of all randomness.
 
     Returns:
-        tuple[Tensor, Tensor]: Pictures (B, 3, size, size), float32, and the pixels' labels
+        tuple[Tensor, Tensor]: Images (B, 3, size, size), float32, and the pixels' labels
         (B, size, size), int64: 0 or 1 on labelled objects, NO_LABEL elsewhere.
     """
     colours, filled, cell_labels = TASKS[task](batch, rng)
-    pictures = NOISE * torch.randn(batch, 3, size, size, generator=rng)
+    images = NOISE * torch.randn(batch, 3, size, size, generator=rng)
     labels = torch.full((batch, size, size), NO_LABEL)
     pitch = size // CELLS
     for cell in range(CELLS**2):
@@ -127,13 +127,13 @@ def draw(task: str, batch: int, size: int, rng: torch.Generator) -> tuple[Tensor
         ys = slice(row * pitch, row * pitch + SQUARE)
         xs = slice(column * pitch, column * pitch + SQUARE)
         here = filled[:, cell]
-        pictures[here, :, ys, xs] += colours[here, cell][:, :, None, None]
+        images[here, :, ys, xs] += colours[here, cell][:, :, None, None]
         labels[:, ys, xs] = cell_labels[:, cell, None, None]
-    # Columns keep their third of the picture where left and right matter.
+    # Columns keep their third of the image where left and right matter.
     across = pitch - SQUARE + 1 if task == 'side' else size
     down_by = torch.randint(size, (batch,), generator=rng)
     right_by = torch.randint(across, (batch,), generator=rng)
     rows = (torch.arange(size) - down_by[:, None]) % size
     columns = (torch.arange(size) - right_by[:, None]) % size
     index = torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]
-    return pictures.movedim(1, -1)[index].movedim(-1, 1).contiguous(), labels[index]
+    return images.movedim(1, -1)[index].movedim(-1, 1).contiguous(), labels[index]

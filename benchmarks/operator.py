@@ -76,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument('--quick', action='store_true', help='tiny shapes, one round')
     parser.add_argument('--output', type=Path, help='JSON file')
-    parser.add_argument('--plot', type=Path, help='picture of the scaling (needs matplotlib)')
+    parser.add_argument('--plot', type=Path, help='image of the scaling (needs matplotlib)')
     parser.add_argument('--table', nargs='+', type=Path, help='print the tables of JSON files')
     args = parser.parse_args()
     if args.table:
@@ -85,7 +85,7 @@ def main() -> None:
         _conclude(report, 'exponents' in report)
         return
     if args.plot and not args.scaling:
-        parser.error('--plot: pictures are drawn of --scaling')
+        parser.error('--plot: images are drawn of --scaling')
     sweeps = (3 if args.scaling else 1) if args.sweeps is None else args.sweeps
     if sweeps < 1:
         parser.error(f'--sweeps: {sweeps}, accepted: 1 or more')

@@ -1,4 +1,4 @@
-"""The picture of time and memory over the number of positions."""
+"""The image of time and memory over the number of positions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw(report: dict, path: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        raise SystemExit(f'no picture {path}: matplotlib is not installed') from None
+        raise SystemExit(f'no image {path}: matplotlib is not installed') from None
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Bad input: a config, annotation, picture, prediction file, checkpoint or argument.
+    """Bad input: a config, annotation, image, prediction file, checkpoint or argument.
 
     The message is one line for the user: where it was found (file, line or key), what was found
     there and what is accepted.

@@ -25,7 +25,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope='session')
 def data_root() -> Path:
-    """Path: real pictures and ground truth, from POLYNL_DATA or ../shared/data."""
+    """Path: real images and ground truth, from POLYNL_DATA or ../shared/data."""
     path = Path(os.environ.get('POLYNL_DATA', ROOT.parent / 'shared' / 'data'))
     if not path.is_dir():
         pytest.skip(f'no real data at {path}; set POLYNL_DATA')

@@ -1,8 +1,8 @@
 """Draw faces and landmarks after each step of a config's training pipeline, to be looked at.
 
-    python tools/browse_faces.py CONFIG --out faces.jpg [--pictures 3] [--cfg-options KEY=VALUE ...]
+    python tools/browse_faces.py CONFIG --out faces.jpg [--images 3] [--cfg-options KEY=VALUE ...]
 
-One row a picture, one column a step. Boxes are green, ignored ones grey; left eye and left mouth
+One row an image, one column a step. Boxes are green, ignored ones grey; left eye and left mouth
 corner red, right ones blue, nose yellow; landmarks that are not annotated are not drawn.
 """
 
@@ -35,8 +35,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', metavar='CONFIG')
-    parser.add_argument('--out', default='faces.jpg', help='picture to write')
-    parser.add_argument('--pictures', type=int, default=3, help='rows (default: 3)')
+    parser.add_argument('--out', default='faces.jpg', help='image to write')
+    parser.add_argument('--images', type=int, default=3, help='rows (default: 3)')
     parser.add_argument('--seed', type=int, default=0, help='seed of choice and transforms')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as in train.py')
     return parser.parse_args()
@@ -46,7 +46,7 @@ def steps_of(info: dict, pipeline: list[dict]) -> list[tuple[str, dict]]:
     """Apply a pipeline; what there is after each step, from the first that has boxes on.
 
     Args:
-        info (dict): What the dataset gives for a picture.
+        info (dict): What the dataset gives for an image.
         pipeline (list[dict]): Configs of the transforms.
 
     Returns:
@@ -71,7 +71,7 @@ def steps_of(info: dict, pipeline: list[dict]) -> list[tuple[str, dict]]:
 
 
 def draw(axes: plt.Axes, drawn: dict) -> None:
-    """Draw one picture with its faces."""
+    """Draw one image with its faces."""
     image = np.clip(drawn['img'], 0, 255).astype(np.uint8)[..., ::-1]
     height, width = image.shape[:2]
     axes.imshow(image)
@@ -87,9 +87,9 @@ def draw(axes: plt.Axes, drawn: dict) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Choose pictures with faces, apply, draw and write."""
-    if args.pictures < 1:
-        raise InputError('--pictures', str(args.pictures), 'accepted: 1 or more')
+    """Choose images with faces, apply, draw and write."""
+    if args.images < 1:
+        raise InputError('--images', str(args.images), 'accepted: 1 or more')
     if not Path(args.config).is_file():
         raise InputError(args.config, 'no such config file')
     cfg = Config.fromfile(args.config)
@@ -104,9 +104,9 @@ def main(args: argparse.Namespace) -> None:
         index
         for index in np.random.permutation(len(dataset)).tolist()
         if dataset.get_data_info(index)['instances']
-    ][: args.pictures]
+    ][: args.images]
     if not chosen:
-        raise InputError(dataset.ann_file, 'no picture with a face', 'accepted: at least one')
+        raise InputError(dataset.ann_file, 'no image with a face', 'accepted: at least one')
     rows = [steps_of(dataset.get_data_info(index), pipeline) for index in chosen]
     columns = max(len(row) for row in rows)
     figure, grid = plt.subplots(
@@ -121,7 +121,7 @@ def main(args: argparse.Namespace) -> None:
         figure.savefig(args.out, dpi=100)
     except (ValueError, OSError) as error:
         raise InputError('--out', f'{args.out} ({error})') from None
-    print(f'wrote {args.out}: {len(rows)} pictures after {columns} steps each')
+    print(f'wrote {args.out}: {len(rows)} images after {columns} steps each')
 
 
 if __name__ == '__main__':

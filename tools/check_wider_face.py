@@ -2,8 +2,8 @@
 
     python tools/check_wider_face.py ROOT [--no-decode]
 
-ROOT holds WIDER_train, WIDER_val, wider_face_split and so on. Pictures and faces are counted
-against the published totals, and every picture is decoded. The exit status is 1 if something needed
+ROOT holds WIDER_train, WIDER_val, wider_face_split and so on. Images and faces are counted
+against the published totals, and every image is decoded. The exit status is 1 if something needed
 is missing or broken.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-from polynl_mmdet.datasets.wider_layout import Part, check_layout
 from polynl_mmdet.errors import one_line_errors
+from polynl_mmdet.wider_face.layout import Part, check_layout
 
 MOST_NAMED = 20
 
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('root', metavar='ROOT', help='folder that holds WIDER_train and so on')
-    parser.add_argument('--no-decode', action='store_true', help='count pictures without reading')
+    parser.add_argument('--no-decode', action='store_true', help='count images without reading')
     parser.add_argument('--workers', type=int, default=4, help='threads that decode (default: 4)')
     return parser.parse_args()
 

@@ -46,7 +46,7 @@ def plot_losses(scalars: Path, out: Path) -> None:
 
     Args:
         scalars (Path): ``vis_data/scalars.json`` of a training run, a JSON object a line.
-        out (Path): Picture to write.
+        out (Path): Image to write.
     """
     records = [json.loads(line) for line in scalars.read_text(encoding='utf-8').splitlines()]
     records = [record for record in records if 'loss' in record]
@@ -65,22 +65,22 @@ def plot_losses(scalars: Path, out: Path) -> None:
 
 
 def contact_sheet(
-    pictures: list[Path], out: Path, columns: int = 2, rows: int = 4, quality: int = 95
+    images: list[Path], out: Path, columns: int = 2, rows: int = 4, quality: int = 95
 ) -> None:
-    """Put drawn pictures (ground truth left, prediction right), spread over all, on one sheet.
+    """Put drawn images (ground truth left, prediction right), spread over all, on one sheet.
 
     Args:
-        pictures (list[Path]): Pictures of one size or several.
-        out (Path): Picture to write.
+        images (list[Path]): Images of one size or several.
+        out (Path): Image to write.
         columns, rows (int): Of the sheet. Defaults to 2 x 4.
         quality (int): Of a JPEG file, 1 to 100. Defaults to 95.
 
     Raises:
         InputError: The sheet cannot be written.
     """
-    tiles = [
-        cv2.imread(str(path)) for path in pictures[:: max(1, len(pictures) // (columns * rows))]
-    ][: columns * rows]
+    tiles = [cv2.imread(str(path)) for path in images[:: max(1, len(images) // (columns * rows))]][
+        : columns * rows
+    ]
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
     scale = 2 if width < 500 else 1
     gap = 6
@@ -110,25 +110,25 @@ def main() -> None:
         '--page', type=Path, metavar='FILE.jpg', help='also write a small sheet, 2 x 2, for a page'
     )
     parser.add_argument(
-        '--pick', type=int, nargs=4, metavar='N', help='its pictures, counted from 0 (else spread)'
+        '--pick', type=int, nargs=4, metavar='N', help='its images, counted from 0 (else spread)'
     )
     args = parser.parse_args()
     work_dir = args.work_dir
     with one_line_errors():
         losses = work_dir / 'loss_curve.png'
         plot_losses(newest(work_dir, 'vis_data/scalars.json', 'training log'), losses)
-        folder = newest(work_dir, 'pictures/*', 'drawn prediction').parent
+        folder = newest(work_dir, 'images/*', 'drawn prediction').parent
         sheet = work_dir / 'predictions.jpg'
-        pictures = sorted(folder.iterdir())
-        contact_sheet(pictures, sheet)
+        images = sorted(folder.iterdir())
+        contact_sheet(images, sheet)
         if args.page:
-            if args.pick and not 0 <= min(args.pick) <= max(args.pick) < len(pictures):
-                raise InputError('--pick', f'{args.pick}', f'accepted: 0 to {len(pictures) - 1}')
-            chosen = [pictures[index] for index in args.pick] if args.pick else pictures
+            if args.pick and not 0 <= min(args.pick) <= max(args.pick) < len(images):
+                raise InputError('--pick', f'{args.pick}', f'accepted: 0 to {len(images) - 1}')
+            chosen = [images[index] for index in args.pick] if args.pick else images
             contact_sheet(chosen, args.page, rows=2, quality=80)
     print(f'loss curve:                               {losses}')
     print(f'predictions (left: truth, right: model):  {sheet}')
-    print(f'every test picture, drawn:                {folder}')
+    print(f'every test image, drawn:                {folder}')
 
 
 if __name__ == '__main__':

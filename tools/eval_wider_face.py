@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from polynl_mmdet.errors import InputError, one_line_errors
-from polynl_mmdet.evaluation import (
+from polynl_mmdet.wider_face import (
     WiderFaceScores,
     read_ground_truth,
     read_predictions,
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', metavar='FILE', help='write the APs in full precision')
     parser.add_argument('--plot', metavar='FILE.png', help='draw the precision-recall curves')
     parser.add_argument(
-        '--subset', action='store_true', help='count only faces of pictures with a prediction file'
+        '--subset', action='store_true', help='count only faces of images with a prediction file'
     )
     parser.add_argument('--iou', type=float, default=0.5, help='smallest IoU (default: 0.5)')
     return parser.parse_args()
@@ -54,19 +54,19 @@ def main(args: argparse.Namespace) -> None:
     if not predictions:
         raise InputError(
             args.pred,
-            f'{len(unmatched)} files, none for a picture of {args.gt_dir}',
+            f'{len(unmatched)} files, none for an image of {args.gt_dir}',
             'accepted: EVENT/NAME.txt',
         )
     scores = score_wider_face(predictions, ground_truth, args.iou, args.subset)
     seconds = time.perf_counter() - begin
 
     for name in unmatched[:MOST_NAMED]:
-        print(f'matches no picture: {name.encode("ascii", "backslashreplace").decode()}')
+        print(f'matches no image: {name.encode("ascii", "backslashreplace").decode()}')
     if len(unmatched) > MOST_NAMED:
-        print(f'matches no picture: {len(unmatched) - MOST_NAMED} more files')
+        print(f'matches no image: {len(unmatched) - MOST_NAMED} more files')
     if scores.missing:
         effect = 'left out (--subset)' if args.subset else 'counted as no detections'
-        print(f'{scores.missing} pictures without a prediction file, {effect}')
+        print(f'{scores.missing} images without a prediction file, {effect}')
     detections = sum(len(rows) for rows in predictions.values())
     print(f'{len(predictions)} files, {detections} detections: read and scored in {seconds:.2f} s')
     for setting, ap in scores.ap.items():

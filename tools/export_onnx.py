@@ -1,6 +1,6 @@
 """Write a detector as an ONNX file, and compare the file with PyTorch.
 
-    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--image PICTURE ...] [--size HxW ...]
+    python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--image IMAGE ...] [--size HxW ...]
 
 A RetinaFace is written whole: boxes, scores and landmarks of all anchors, decoded; what remains is
 to take those above a score and their NMS, as tools/onnx_face_demo.py does in NumPy. Of any other
@@ -8,13 +8,13 @@ detector (Mask R-CNN, RetinaNet, ...) the backbone and neck are written: the pyr
 Input: "image", (batch, 3, height, width) float32, BGR pixels from 0 to 255, any size; channel
 order, normalisation and padding to the config's pad_size_divisor are inside.
 
-Each picture is run at each size by onnxruntime and by PyTorch. The relative difference of an output
+Each image is run at each size by onnxruntime and by PyTorch. The relative difference of an output
 is the largest |a - b| over the largest |a|, or over 1 where that is smaller. Above --tolerance
 nothing is written and the exit status is 1.
 
 Examples:
     python tools/export_onnx.py CONFIG epoch_80.pth face.onnx --image photo.jpg
-    python tools/export_onnx.py CONFIG none pyramid.onnx      # drawn weights, generated pictures
+    python tools/export_onnx.py CONFIG none pyramid.onnx      # drawn weights, generated images
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import polynl_mmdet
+from polynl_mmdet.cli.config_check import check_plugins
 from polynl_mmdet.engine import load_checkpoint
-from polynl_mmdet.engine.config_check import check_plugins
 from polynl_mmdet.errors import InputError, one_line_errors
 
 try:
@@ -73,7 +73,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('out', metavar='OUT.onnx', type=Path)
     parser.add_argument(
-        '--image', nargs='+', default=[], metavar='PICTURE', help='to compare on (else generated)'
+        '--image', nargs='+', default=[], metavar='IMAGE', help='to compare on (else generated)'
     )
     parser.add_argument(
         '--size', nargs='+', default=SIZES, metavar='HxW', help=f'default: {" ".join(SIZES)}'
@@ -157,34 +157,34 @@ def wake_silent_branches(model: nn.Module) -> None:
             nn.init.normal_(parameter, std=0.1)
 
 
-def read_pictures(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
-    """Every picture at every size; without pictures, coloured noise, coarse and fine.
+def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
+    """Every image at every size; without images, coloured noise, coarse and fine.
 
     Returns:
         dict[str, Tensor]: Name and size to (1, 3, H, W) float32, BGR.
 
     Raises:
-        InputError: A file that is no picture, or a size that is none.
+        InputError: A file that is no image, or a size that is none.
     """
     inputs = {}
-    pictures = {}
+    images = {}
     for path in paths:
-        picture = cv2.imread(path, cv2.IMREAD_COLOR) if Path(path).is_file() else None
-        if picture is None:
-            raise InputError('--image', f'{path} is not a picture that can be read')
-        pictures[path] = picture
-    if not pictures:
+        image = cv2.imread(path, cv2.IMREAD_COLOR) if Path(path).is_file() else None
+        if image is None:
+            raise InputError('--image', f'{path} is not an image that can be read')
+        images[path] = image
+    if not images:
         random = np.random.default_rng(0)
         coarse = cv2.resize(random.integers(0, 256, (12, 16, 3), np.uint8), (640, 480))
         fine = random.integers(-20, 21, coarse.shape)
-        pictures['generated'] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
-    for name, picture in pictures.items():
+        images['generated'] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    for name, image in images.items():
         for size in sizes:
             match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
             if not match:
                 raise InputError('--size', repr(size), 'accepted: HEIGHTxWIDTH, such as 480x640')
             height, width = map(int, match.groups())
-            pixels = cv2.resize(picture, (width, height)).astype(np.float32)
+            pixels = cv2.resize(image, (width, height)).astype(np.float32)
             inputs[f'{Path(name).name} {size}'] = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     return inputs
 
@@ -210,7 +210,7 @@ def face_graph(cfg: Config, detector: nn.Module) -> tuple[nn.Module, dict, dict]
 
 
 def test_resize(cfg: Config) -> dict:
-    """dict: how the config's test pipeline resizes a picture: 'factor', or 'scale' (two sides)."""
+    """dict: how the config's test pipeline resizes an image: 'factor', or 'scale' (two sides)."""
     for step in cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline', []):
         if 'Resize' in step['type']:
             keep_ratio = bool(step.get('keep_ratio', False))
@@ -246,7 +246,7 @@ def check(graph: nn.Module, path: Path, inputs: dict[str, Tensor]) -> list[tuple
     """
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     found = []
-    for name, image in tqdm(inputs.items(), desc='comparing', unit='picture'):
+    for name, image in tqdm(inputs.items(), desc='comparing', unit='image'):
         differences = compare(graph, session, image)
         found.extend((name, difference) for difference in differences)
         shown = ', '.join(f'{d.name} {d.absolute:.1e} ({d.relative:.1e})' for d in differences)
@@ -260,7 +260,7 @@ def main(args: argparse.Namespace) -> int:
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     if not args.out.absolute().parent.is_dir():
         raise InputError('OUT.onnx', f'{args.out} in a folder that does not exist')
-    inputs = read_pictures(args.image, args.size)
+    inputs = read_images(args.image, args.size)
     cfg, detector = build(args.config, args.checkpoint, args.cfg_options)
     example = torch.rand(2, 3, *EXAMPLE_SIZE) * 255
     if is_face_detector(cfg):
@@ -275,7 +275,7 @@ def main(args: argparse.Namespace) -> int:
         'polynl_mmdet': polynl_mmdet.__version__,
     }
     if not args.image:
-        print('no --image given: compared on a generated picture')
+        print('no --image given: compared on a generated image')
     if args.checkpoint == 'none':
         print('no checkpoint: weights drawn at random, zeros replaced so that every branch counts')
     with tempfile.TemporaryDirectory(dir=args.out.absolute().parent) as folder:

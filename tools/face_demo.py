@@ -1,4 +1,4 @@
-"""Find faces in a picture or in every picture of a folder; draw them and write them as JSON.
+"""Find faces in an image or in every image of a folder; draw them and write them as JSON.
 
 Examples:
     python tools/face_demo.py photos/ CONFIG CHECKPOINT --out faces/
@@ -27,22 +27,22 @@ DRAWN_AS_IS = {'.jpg', '.jpeg', '.png'}
 LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth')
 
 
-def find_pictures(source: Path) -> tuple[Path, list[Path]]:
-    """A folder and the pictures below it, or a picture and its folder.
+def find_images(source: Path) -> tuple[Path, list[Path]]:
+    """A folder and the images below it, or an image and its folder.
 
     Raises:
-        InputError: The place does not exist, or holds no picture.
+        InputError: The place does not exist, or holds no image.
     """
     if source.is_file():
         return source.parent, [source]
     if not source.is_dir():
         raise InputError(str(source), 'no such file or folder')
-    pictures = sorted(path for path in source.rglob('*') if path.suffix.lower() in SUFFIXES)
-    if not pictures:
+    images = sorted(path for path in source.rglob('*') if path.suffix.lower() in SUFFIXES)
+    if not images:
         raise InputError(
-            str(source), 'no pictures below it', f'accepted: {", ".join(sorted(SUFFIXES))}'
+            str(source), 'no images below it', f'accepted: {", ".join(sorted(SUFFIXES))}'
         )
-    return source, pictures
+    return source, images
 
 
 def build_detector(config: str, checkpoint: str, device: str) -> nn.Module:
@@ -63,8 +63,8 @@ def build_detector(config: str, checkpoint: str, device: str) -> nn.Module:
     return init_detector(cfg, checkpoint, palette='none', device=device)
 
 
-def read_picture(path: Path) -> np.ndarray | None:
-    """BGR picture (H, W, 3), or None if it cannot be read (in whatever folder it lies)."""
+def read_image(path: Path) -> np.ndarray | None:
+    """BGR image (H, W, 3), or None if it cannot be read (in whatever folder it lies)."""
     try:
         return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):
@@ -72,7 +72,7 @@ def read_picture(path: Path) -> np.ndarray | None:
 
 
 def as_json(sample: DetDataSample, score_thr: float) -> list[dict]:
-    """Faces of a picture: box x1 y1 x2 y2, score and landmarks x y, in pixels."""
+    """Faces of an image: box x1 y1 x2 y2, score and landmarks x y, in pixels."""
     found = sample.pred_instances
     found = found[found.scores >= score_thr].cpu()
     return [
@@ -97,31 +97,31 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('source', type=Path, metavar='IMAGE_OR_DIR')
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('--out', type=Path, required=True, help='folder for pictures and JSON')
+    parser.add_argument('--out', type=Path, required=True, help='folder for images and JSON')
     parser.add_argument('--score-thr', type=float, default=0.5, help='least score (default 0.5)')
     parser.add_argument('--device', default='cpu', help="'cpu' (default), 'cuda:0', ...")
     opts = parser.parse_args(args)
 
-    root, pictures = find_pictures(opts.source)
+    root, images = find_images(opts.source)
     if opts.out.resolve() == root.resolve():
-        raise InputError('--out', f'{opts.out}, where the pictures are', 'accepted: another folder')
+        raise InputError('--out', f'{opts.out}, where the images are', 'accepted: another folder')
     detector = build_detector(opts.config, opts.checkpoint, opts.device)
     opts.out.mkdir(parents=True, exist_ok=True)
     visualizer = FaceVisualizer()
     visualizer.dataset_meta = detector.dataset_meta
     results, unreadable = {}, []
-    for path in tqdm(pictures, desc='faces', unit='picture'):
+    for path in tqdm(images, desc='faces', unit='image'):
         name = path.relative_to(root).as_posix()
-        picture = read_picture(path)
-        if picture is None:
+        image = read_image(path)
+        if image is None:
             tqdm.write(f'cannot be read, left out: {path}')
             unreadable.append(name)
             continue
-        sample = inference_detector(detector, picture)
+        sample = inference_detector(detector, image)
         results[name] = as_json(sample, opts.score_thr)
         visualizer.add_datasample(
             name,
-            picture[..., ::-1],
+            image[..., ::-1],
             sample,
             draw_gt=False,
             pred_score_thr=opts.score_thr,
@@ -130,14 +130,14 @@ def main(args: list[str] | None = None) -> None:
             ),
         )
     if not results:
-        raise InputError(str(opts.source), f'none of {len(pictures)} pictures can be read')
+        raise InputError(str(opts.source), f'none of {len(images)} images can be read')
     report = opts.out / 'faces.json'
     report.write_text(
-        json.dumps({'pictures': results, 'unreadable': unreadable}, indent=1), encoding='utf-8'
+        json.dumps({'images': results, 'unreadable': unreadable}, indent=1), encoding='utf-8'
     )
     count = sum(len(faces) for faces in results.values())
-    print(f'{count} faces in {len(results)} pictures, {len(unreadable)} unreadable')
-    print(f'pictures and {report.name} are in {opts.out}')
+    print(f'{count} faces in {len(results)} images, {len(unreadable)} unreadable')
+    print(f'images and {report.name} are in {opts.out}')
 
 
 if __name__ == '__main__':

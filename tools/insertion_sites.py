@@ -60,7 +60,7 @@ class Probe(nn.Module):
 
 
 def shapes(depth: int, position: str, stage: int, size: tuple[int, int]) -> list[tuple]:
-    """(C, H, W) of every layer's input at a place, in a ResNet on a picture of ``size``."""
+    """(C, H, W) of every layer's input at a place, in a ResNet on an image of ``size``."""
     cfg = dict(type='SiteResNet', depth=depth)
     if position == SITE:
         cfg['sites'] = [dict(cfg=dict(type='Probe'), stage=STAGES[stage], before_block=-1)]
@@ -179,7 +179,7 @@ def draw(path: str) -> None:
     """Draw a bottleneck with its three places, and a stage with the single site.
 
     Raises:
-        InputError: The picture cannot be written.
+        InputError: The image cannot be written.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 6.6), layout='constrained')
     _draw_bottleneck(left)
@@ -275,7 +275,7 @@ def main(args: argparse.Namespace) -> None:
     MODELS.register_module(module=Probe, force=True)
     rows = table(args.layer, args.depth, tuple(map(int, match.groups())))
     kind = args.layer.get('type')
-    print(f'{kind} in a ResNet-{args.depth}, one picture of {args.input}; sums over the layers\n')
+    print(f'{kind} in a ResNet-{args.depth}, one image of {args.input}; sums over the layers\n')
     print_table(rows)
 
 

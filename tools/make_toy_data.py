@@ -16,26 +16,26 @@ from polynl_mmdet.errors import one_line_errors
 
 def make_coco(args: argparse.Namespace) -> None:
     """Overlapping shapes with masks, COCO layout."""
-    from polynl_mmdet.datasets.toy_coco import make_toy_coco
+    from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
     make_toy_coco(args.out, args.train, args.val, args.seed, args.size, args.overwrite)
-    print(f'wrote {args.train} + {args.val} pictures with masks to {args.out}')
+    print(f'wrote {args.train} + {args.val} images with masks to {args.out}')
 
 
 def make_wider(args: argparse.Namespace) -> None:
     """Drawn faces with landmarks, WIDER FACE layout."""
-    from polynl_mmdet.datasets.toy_wider import make_toy_wider
+    from polynl_mmdet.datasets.toy.wider import make_toy_wider
 
     make_toy_wider(args.out, args.train, args.val, args.seed, args.size, args.overwrite)
-    print(f'wrote {args.train} + {args.val} pictures with faces to {args.out}')
+    print(f'wrote {args.train} + {args.val} images with faces to {args.out}')
 
 
 def make_far_cue(args: argparse.Namespace) -> None:
     """Shapes whose class is decided by something far away, COCO layout."""
-    from polynl_mmdet.datasets.toy_far_cue import make_toy_far_cue
+    from polynl_mmdet.datasets.toy.far_cue import make_toy_far_cue
 
     make_toy_far_cue(args.out, args.train, args.val, args.seed, args.overwrite)
-    print(f'wrote {args.train} + {args.val} pictures with a far cue to {args.out}')
+    print(f'wrote {args.train} + {args.val} images with a far cue to {args.out}')
 
 
 def _add_kind(
@@ -44,8 +44,8 @@ def _add_kind(
     kind = kinds.add_parser(name, help=make.__doc__, description=make.__doc__)
     kind.set_defaults(make=make)
     kind.add_argument('out', help='folder to write')
-    kind.add_argument('--train', type=int, default=400, help='training pictures')
-    kind.add_argument('--val', type=int, default=val, help='validation pictures')
+    kind.add_argument('--train', type=int, default=400, help='training images')
+    kind.add_argument('--val', type=int, default=val, help='validation images')
     kind.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     kind.add_argument('--overwrite', action='store_true', help='write over existing toy data')
     return kind
@@ -58,9 +58,9 @@ def parse_args() -> argparse.Namespace:
     )
     kinds = parser.add_subparsers(required=True, metavar='KIND')
     coco = _add_kind(kinds, 'coco', make_coco, val=80)
-    coco.add_argument('--size', type=int, default=160, help='side of a picture in pixels')
+    coco.add_argument('--size', type=int, default=160, help='side of an image in pixels')
     wider = _add_kind(kinds, 'wider', make_wider, val=80)
-    wider.add_argument('--size', type=int, default=256, help='side of a picture in pixels')
+    wider.add_argument('--size', type=int, default=256, help='side of an image in pixels')
     _add_kind(kinds, 'far-cue', make_far_cue, val=100)
     return parser.parse_args()
 

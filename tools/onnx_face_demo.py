@@ -1,9 +1,9 @@
 """Find faces with an exported RetinaFace; draw boxes and landmarks, and write JSON.
 
-    python tools/onnx_face_demo.py MODEL.onnx PICTURE... --out FOLDER [--score-thr 0.5]
+    python tools/onnx_face_demo.py MODEL.onnx IMAGE... --out FOLDER [--score-thr 0.5]
 
 Needs onnxruntime, NumPy and OpenCV, and nothing else: neither PyTorch nor any OpenMMLab package.
-MODEL.onnx comes from tools/export_onnx.py. Pictures are resized as its config tests them, and
+MODEL.onnx comes from tools/export_onnx.py. Images are resized as its config tests them, and
 results are in pixels of the originals.
 
 Examples:
@@ -59,25 +59,25 @@ def load(path: str, threads: int) -> tuple[onnxruntime.InferenceSession, dict]:
     return session, settings
 
 
-def resized(picture: np.ndarray, resize: dict) -> np.ndarray:
-    """A picture as the config's test pipeline resizes it.
+def resized(image: np.ndarray, resize: dict) -> np.ndarray:
+    """An image as the config's test pipeline resizes it.
 
     Args:
-        picture (np.ndarray): (H, W, 3) uint8.
+        image (np.ndarray): (H, W, 3) uint8.
         resize (dict): 'scale' (width, height) or 'factor', and 'keep_ratio': then neither the long
             nor the short side may exceed the longer and the shorter of the two.
 
     Returns:
         np.ndarray: (H', W', 3) uint8.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     size = resize.get('scale') or [int(side * resize['factor'] + 0.5) for side in (width, height)]
     if resize['keep_ratio']:
         factor = min(max(size) / max(height, width), min(size) / min(height, width))
         size = [int(side * factor + 0.5) for side in (width, height)]
     if size == [width, height]:
-        return picture
-    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, offset: float) -> np.ndarray:
@@ -106,27 +106,27 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, offset: float) -> np.
 
 
 def detect(
-    session: onnxruntime.InferenceSession, settings: dict, picture: np.ndarray
+    session: onnxruntime.InferenceSession, settings: dict, image: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Faces of a picture, by falling score.
+    """Faces of an image, by falling score.
 
     Args:
         session, settings: From :func:`load`.
-        picture (np.ndarray): (H, W, 3) uint8, BGR.
+        image (np.ndarray): (H, W, 3) uint8, BGR.
 
     Returns:
         tuple[np.ndarray]: Boxes (n, 4), scores (n,) and landmarks (n, 5, 2), in its pixels.
     """
-    image = resized(picture, settings['resize'])
-    pixels = image.transpose(2, 0, 1)[None].astype(np.float32)
+    small = resized(image, settings['resize'])
+    pixels = small.transpose(2, 0, 1)[None].astype(np.float32)
     outputs = session.run(['boxes', 'scores', 'landmarks'], {'image': pixels})
     boxes, scores, landmarks = (output[0] for output in outputs)
     chosen = np.flatnonzero(scores > settings['score_thr'])
     if 0 < settings['nms_pre'] < len(chosen):
         chosen = chosen[np.argsort(-scores[chosen], kind='stable')[: settings['nms_pre']]]
     boxes, scores, landmarks = boxes[chosen], scores[chosen], landmarks[chosen]
-    factor = np.array([image.shape[1], image.shape[0]], np.float32)
-    factor /= (picture.shape[1], picture.shape[0])
+    factor = np.array([small.shape[1], small.shape[0]], np.float32)
+    factor /= (image.shape[1], image.shape[0])
     boxes, landmarks = boxes / np.tile(factor, 2), landmarks / factor
     kept = nms(boxes, scores, settings['nms_iou'], settings['nms_offset'])
     if settings['max_per_img'] > 0:
@@ -134,26 +134,26 @@ def detect(
     return boxes[kept], scores[kept], landmarks[kept]
 
 
-def draw(picture: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> None:
-    """Draw faces into a picture; lines and letters grow with the picture and the face."""
-    line = max(1, round(max(picture.shape[:2]) / 800))
+def draw(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> None:
+    """Draw faces into an image; lines and letters grow with the image and the face."""
+    line = max(1, round(max(image.shape[:2]) / 800))
     for box, score, marks in zip(boxes, scores, points):
         x1, y1, x2, y2 = box.round().astype(int).tolist()
-        cv2.rectangle(picture, (x1, y1), (x2, y2), BOX_COLOUR, line, cv2.LINE_AA)
+        cv2.rectangle(image, (x1, y1), (x2, y2), BOX_COLOUR, line, cv2.LINE_AA)
         for mark, colour in zip(marks, COLOURS):
             radius = max(1, round((x2 - x1) / 25))
-            cv2.circle(picture, mark.round().astype(int).tolist(), radius, colour, -1, cv2.LINE_AA)
+            cv2.circle(image, mark.round().astype(int).tolist(), radius, colour, -1, cv2.LINE_AA)
         size = float(np.clip((x2 - x1) / 120, 0.3, 0.8))
         place = (x1, y1 - 3 if y1 > 12 else y2 + round(30 * size))
         for colour, width in (((0, 0, 0), 3), (BOX_COLOUR, 1)):
             cv2.putText(
-                picture, f'{score:.2f}', place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, width,
+                image, f'{score:.2f}', place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, width,
                 cv2.LINE_AA,
             )  # fmt: skip
 
 
-def read_picture(path: Path) -> np.ndarray | None:
-    """BGR picture (H, W, 3), or None; imdecode, as imread knows no letters beyond ASCII on all
+def read_image(path: Path) -> np.ndarray | None:
+    """BGR image (H, W, 3), or None; imdecode, as imread knows no letters beyond ASCII on all
     systems."""
     try:
         return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
@@ -181,49 +181,49 @@ def main(args: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('model', metavar='MODEL.onnx')
-    parser.add_argument('pictures', nargs='+', type=Path, metavar='PICTURE')
-    parser.add_argument('--out', type=Path, required=True, help='folder for pictures and JSON')
+    parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE')
+    parser.add_argument('--out', type=Path, required=True, help='folder for images and JSON')
     parser.add_argument('--score-thr', type=float, default=0.5, help='least score (default 0.5)')
     parser.add_argument('--threads', type=int, default=0, help='default: as many as there are')
     opts = parser.parse_args(args)
 
-    names = [path.name for path in opts.pictures]
+    names = [path.name for path in opts.images]
     double = {name for name in names if names.count(name) > 1}
     if double:
-        fail(f'several pictures are called {min(double)}; accepted: different names')
-    if any(path.parent.resolve() == opts.out.resolve() for path in opts.pictures):
-        fail(f'--out: {opts.out}, where a picture is; accepted: another folder')
+        fail(f'several images are called {min(double)}; accepted: different names')
+    if any(path.parent.resolve() == opts.out.resolve() for path in opts.images):
+        fail(f'--out: {opts.out}, where an image is; accepted: another folder')
     session, settings = load(opts.model, opts.threads)
     opts.out.mkdir(parents=True, exist_ok=True)
     results, unreadable = {}, []
-    for number, path in enumerate(opts.pictures, 1):
-        picture = read_picture(path)
-        if picture is None:
+    for number, path in enumerate(opts.images, 1):
+        image = read_image(path)
+        if image is None:
             print(f'cannot be read, left out: {path}', file=sys.stderr)
             unreadable.append(path.name)
             continue
         begin = time.perf_counter()
-        boxes, scores, points = detect(session, settings, picture)
+        boxes, scores, points = detect(session, settings, image)
         seconds = time.perf_counter() - begin
         shown = scores >= opts.score_thr
         boxes, scores, points = boxes[shown], scores[shown], points[shown]
         results[path.name] = as_json(boxes, scores, points)
-        draw(picture, boxes, scores, points)
+        draw(image, boxes, scores, points)
         as_is = path.suffix.lower() in {'.jpg', '.jpeg', '.png'}
         drawn = opts.out / (path.name if as_is else f'{path.name}.jpg')
-        cv2.imencode(drawn.suffix, picture)[1].tofile(drawn)
+        cv2.imencode(drawn.suffix, image)[1].tofile(drawn)
         print(
-            f'[{number}/{len(opts.pictures)}] {path.name}: {len(boxes)} faces, '
+            f'[{number}/{len(opts.images)}] {path.name}: {len(boxes)} faces, '
             f'{seconds * 1000:.0f} ms'
         )
     if not results:
-        fail(f'none of {len(opts.pictures)} pictures can be read')
+        fail(f'none of {len(opts.images)} images can be read')
     report = opts.out / 'faces.json'
     report.write_text(
-        json.dumps({'pictures': results, 'unreadable': unreadable}, indent=1), encoding='utf-8'
+        json.dumps({'images': results, 'unreadable': unreadable}, indent=1), encoding='utf-8'
     )
     count = sum(len(faces) for faces in results.values())
-    print(f'{count} faces in {len(results)} pictures; pictures and {report.name} are in {opts.out}')
+    print(f'{count} faces in {len(results)} images; images and {report.name} are in {opts.out}')
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 Options are mmdet's, unchanged: see ``python tools/train.py --help``.
 """
 
-from polynl_mmdet.engine.mmdet_tools import run
+from polynl_mmdet.cli.mmdet_tools import run
 
 if __name__ == '__main__':
     run('train.py')

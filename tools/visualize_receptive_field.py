@@ -1,6 +1,6 @@
-"""Draw which pixels of a picture a backbone's feature depends on, for one model or two.
+"""Draw which pixels of an image a backbone's feature depends on, for one model or two.
 
-    python tools/visualize_receptive_field.py CONFIG [CHECKPOINT] --image PICTURE --stage c4 \\
+    python tools/visualize_receptive_field.py CONFIG [CHECKPOINT] --image IMAGE --stage c4 \\
         --out field.png [--versus CONFIG [CHECKPOINT]] [--at X Y] [--cfg-options KEY=VALUE ...]
 
 The effective receptive field (Luo et al., "Understanding the Effective Receptive Field in Deep
@@ -27,8 +27,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import polynl_mmdet  # noqa: F401  Registers models and transforms.
-from polynl_mmdet.engine.config_check import check_plugins
-from polynl_mmdet.engine.safe_checkpoint import load_checkpoint
+from polynl_mmdet.cli.config_check import check_plugins
+from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 
 matplotlib.use('Agg')
@@ -44,9 +44,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', metavar='CONFIG')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?')
-    parser.add_argument('--image', required=True, help='picture to look at')
+    parser.add_argument('--image', required=True, help='image to look at')
     parser.add_argument('--stage', default='c4', help='c2 to c5 (default: c4)')
-    parser.add_argument('--out', default='receptive_field.png', help='picture to write')
+    parser.add_argument('--out', default='receptive_field.png', help='image to write')
     parser.add_argument(
         '--versus', nargs='+', metavar=('CONFIG', 'CHECKPOINT'), help='a second model'
     )
@@ -104,13 +104,13 @@ def build(
 
 
 def prepare(image: str, cfg: Config, model: nn.Module) -> Tensor:
-    """Read a picture as the config does for testing.
+    """Read an image as the config does for testing.
 
     Returns:
         Tensor: (1, 3, H, W), normalised and padded.
 
     Raises:
-        InputError: The picture cannot be read.
+        InputError: The image cannot be read.
     """
     if not Path(image).is_file():
         raise InputError('--image', f'{image}: no such file')
@@ -118,7 +118,7 @@ def prepare(image: str, cfg: Config, model: nn.Module) -> Tensor:
     try:
         data = Compose(steps)(dict(img_path=image, img_id=0, instances=[]))
     except (AssertionError, AttributeError, TypeError, ValueError):
-        raise InputError('--image', f'{image} is not a picture that can be read') from None
+        raise InputError('--image', f'{image} is not an image that can be read') from None
     batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
     return model.data_preprocessor(batch, False)['inputs']
 
@@ -177,17 +177,17 @@ def describe(field: np.ndarray, at: tuple[float, float]) -> dict[str, float]:
     return result
 
 
-def draw(picture: Tensor, fields: dict[str, np.ndarray], at: tuple[float, float], out: str) -> None:
-    """Draw the picture and a field a model, side by side.
+def draw(image: Tensor, fields: dict[str, np.ndarray], at: tuple[float, float], out: str) -> None:
+    """Draw the image and a field a model, side by side.
 
     Args:
-        picture (Tensor): (3, H, W), of any range.
+        image (Tensor): (3, H, W), of any range.
         fields (dict[str, np.ndarray]): Title to (H, W).
         at (tuple[float, float]): The position, shares of width and height.
         out (str): File to write.
     """
-    height, width = picture.shape[1:]
-    shown = picture.permute(1, 2, 0).numpy()
+    height, width = image.shape[1:]
+    shown = image.permute(1, 2, 0).numpy()
     shown = (shown - shown.min()) / max(float(np.ptp(shown)), 1e-12)
     figure, axes = plt.subplots(
         1,
@@ -197,14 +197,14 @@ def draw(picture: Tensor, fields: dict[str, np.ndarray], at: tuple[float, float]
     )
     axes[0].imshow(shown)
     axes[0].plot(at[0] * width, at[1] * height, 'r+', markersize=12)
-    axes[0].set_title('picture, and the place', fontsize=9)
+    axes[0].set_title('image, and the place', fontsize=9)
     for axis, (title, field) in zip(axes[1:], fields.items()):
         scaled = np.log10(np.maximum(field / field.max(), 10.0**-DECADES))
-        image = axis.imshow(scaled, cmap='inferno', vmin=-DECADES, vmax=0)
+        heat_map = axis.imshow(scaled, cmap='inferno', vmin=-DECADES, vmax=0)
         axis.set_title(title, fontsize=9)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
-    figure.colorbar(image, ax=axes[-1], label='log10 of the gradient / its maximum')
+    figure.colorbar(heat_map, ax=axes[-1], label='log10 of the gradient / its maximum')
     try:
         figure.savefig(out, dpi=80)
     except (ValueError, OSError) as error:
@@ -217,7 +217,7 @@ def main(args: argparse.Namespace) -> None:
     # mmengine logs every parameter's initialisation.
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     fields: dict[str, np.ndarray] = {}
-    picture = None
+    image = None
     models = [(args.config, args.checkpoint)]
     if args.versus:
         models.append((args.versus[0], args.versus[1] if len(args.versus) > 1 else None))
@@ -231,14 +231,14 @@ def main(args: argparse.Namespace) -> None:
         if title in fields:
             title += ' (2)'
         fields[title] = field
-        picture = x[0] if picture is None else picture
+        image = x[0] if image is None else image
         figures = describe(field, args.at)
         print(
             f'{Path(config).stem}, {args.stage}: {figures["reached"]:.1%} of the pixels reached; '
             f'half of the gradient within {figures["radius50"]:.0f} pixels, 90 % within '
             f'{figures["radius90"]:.0f}'
         )
-    draw(picture, fields, args.at, args.out)
+    draw(image, fields, args.at, args.out)
     print(f'wrote {args.out}')
 
 

@@ -17,5 +17,5 @@ default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook'),
     resume_state=dict(type='ResumeStateHook'),
     non_finite=dict(type='NonFiniteStopHook'),
-    bad_pictures=dict(type='BadPictureHook'),
+    bad_images=dict(type='BadImageHook'),
 )

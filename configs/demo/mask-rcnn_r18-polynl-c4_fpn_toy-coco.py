@@ -11,7 +11,7 @@ metainfo = dict(
 channels = 80
 # From scratch, norms in the pyramid and the mask head make training quick.
 norm_cfg = dict(type='BN')
-# One sample a bin is enough for pictures of this size.
+# One sample a bin is enough for images of this size.
 roi_layer = dict(sampling_ratio=1)
 
 model = dict(

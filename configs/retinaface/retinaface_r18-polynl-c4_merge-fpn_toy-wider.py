@@ -30,7 +30,7 @@ model = dict(
     ),
 )
 
-# Pictures are enlarged, in training by 1.1 to 2.5 and in testing by 1.75: landmarks of small faces
+# Images are enlarged, in training by 1.1 to 2.5 and in testing by 1.75: landmarks of small faces
 # lie closer together than a stride.
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,7 +1,7 @@
 _base_ = './retinaface_r50_fpn_8xb4-80e_widerface.py'
 
 # The control: mmcv's non-local block (embedded Gaussian, half of the channels inside) at the
-# site of retinaface_r50-polynl-c4. Its cost grows with the square of the picture's area: a map
+# site of retinaface_r50-polynl-c4. Its cost grows with the square of the image's area: a map
 # of stride 16 at test scale has about 13,000 positions.
 model = dict(
     backbone=dict(

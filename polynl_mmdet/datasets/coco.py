@@ -9,10 +9,9 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
+from polynl_mmdet.coco_annotations import read_coco
+from polynl_mmdet.datasets.checked_images import CheckedImages
 from polynl_mmdet.errors import InputError
-
-from .checked_pictures import CheckedPictures
-from .coco_checks import read_coco
 
 
 class CheckedCoco(COCO):
@@ -23,7 +22,7 @@ class CheckedCoco(COCO):
 
     Raises:
         InputError: The file is missing or is not whole JSON, an entry is not as COCO has it (see
-            :func:`~polynl_mmdet.datasets.coco_checks.check_coco`); or, when the categories of the
+            :func:`~polynl_mmdet.coco_annotations.check_coco`); or, when the categories of the
             config's classes are asked for, a class is not in the file.
     """
 
@@ -71,15 +70,15 @@ class CheckedCoco(COCO):
 
 
 @DATASETS.register_module()
-class CheckedCocoDataset(CheckedPictures, CocoDataset):
+class CheckedCocoDataset(CheckedImages, CocoDataset):
     """mmdet's CocoDataset that stops at an annotation file which does not fit the config.
 
     Without the check a file that lacks the config's classes trains on nothing, and a file that is
     cut off ends in a message without its name. Args as for mmdet's CocoDataset, and
-    ``bad_pictures`` of :class:`~polynl_mmdet.datasets.checked_pictures.CheckedPictures`.
+    ``bad_images`` of :class:`~polynl_mmdet.datasets.checked_images.CheckedImages`.
 
     Raises:
-        InputError: See :class:`CheckedCoco` and ``CheckedPictures``.
+        InputError: See :class:`CheckedCoco` and ``CheckedImages``.
     """
 
     COCOAPI = CheckedCoco

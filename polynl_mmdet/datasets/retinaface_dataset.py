@@ -9,18 +9,18 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .checked_pictures import CheckedPictures
-from .wider_annotations import FaceAnnotations, read_annotations
+from polynl_mmdet.datasets.checked_images import CheckedImages
+from polynl_mmdet.wider_face.annotations import FaceAnnotations, read_annotations
 
 
 @DATASETS.register_module()
-class RetinaFaceDataset(CheckedPictures, BaseDetDataset):
+class RetinaFaceDataset(CheckedImages, BaseDetDataset):
     """Faces with five landmarks: WIDER FACE and files of the same formats.
 
     Reads the official ``wider_face_{train,val}_bbx_gt.txt``, RetinaFace's ``label.txt`` v1.1 and
-    ``labelv2``, told apart by their content (see :mod:`polynl_mmdet.datasets.wider_annotations`).
+    ``labelv2``, told apart by their content (see :mod:`polynl_mmdet.wider_face.annotations`).
     No conversion is needed. The file is parsed in blocks; what mmdet calls ``instances`` is made
-    when a picture is asked for.
+    when an image is asked for.
 
     An instance has ``bbox`` (x1, y1, x2, y2 in pixels), ``bbox_label`` 0, ``ignore_flag``,
     ``keypoints`` (float32, shape (5, 2): left eye, right eye, nose, left and right mouth corner;
@@ -36,12 +36,12 @@ class RetinaFaceDataset(CheckedPictures, BaseDetDataset):
         data_prefix (dict): ``img`` is the folder that holds the event folders. Defaults to
             ``dict(img='')``.
         filter_cfg (dict, optional): ``dict(filter_empty_gt=True)`` leaves out, in training,
-            pictures whose faces are all ignored or that have none. Defaults to None: all are kept.
-        **kwargs: As in :class:`~polynl_mmdet.datasets.checked_pictures.CheckedPictures`
-            (``bad_pictures``) and mmdet's ``BaseDetDataset``.
+            images whose faces are all ignored or that have none. Defaults to None: all are kept.
+        **kwargs: As in :class:`~polynl_mmdet.datasets.checked_images.CheckedImages`
+            (``bad_images``) and mmdet's ``BaseDetDataset``.
 
     Raises:
-        InputError: If the annotation file is malformed, or when a picture it names is missing or
+        InputError: If the annotation file is malformed, or when an image it names is missing or
             cannot be used. The error names file and line.
     """
 
@@ -63,13 +63,13 @@ class RetinaFaceDataset(CheckedPictures, BaseDetDataset):
         """Read the annotation file.
 
         Returns:
-            list[dict]: One per picture: ``img_path``, ``img_id``, ``ann_line``, ``height`` and
+            list[dict]: One per image: ``img_path``, ``img_id``, ``ann_line``, ``height`` and
             ``width`` if the file tells them, and ``faces``, float32 of shape (n, 20): the box, five
             landmarks x, y, annotated, and whether the face is ignored.
         """
         annotations = read_annotations(self.ann_file, self.ann_format)
         faces, kept = self._pack_faces(annotations)
-        # Rows left out move the places where pictures start.
+        # Rows left out move the places where images start.
         before = np.concatenate([[0], np.cumsum(kept)])
         starts = before[annotations.starts].tolist()
         faces = faces[kept]
@@ -106,13 +106,13 @@ class RetinaFaceDataset(CheckedPictures, BaseDetDataset):
         return faces.astype(np.float32), kept
 
     def filter_data(self) -> list[dict]:
-        """Leave out pictures with nothing to learn from, if ``filter_cfg`` asks for it."""
+        """Leave out images with nothing to learn from, if ``filter_cfg`` asks for it."""
         if self.test_mode or not (self.filter_cfg or {}).get('filter_empty_gt', False):
             return self.data_list
         return [info for info in self.data_list if (info['faces'][:, 19] == 0).any()]
 
     def get_data_info(self, idx: int) -> dict:
-        """A picture's information with its ``instances``, as mmdet's datasets give it."""
+        """An image's information with its ``instances``, as mmdet's datasets give it."""
         info = super().get_data_info(idx)
         faces = info.pop('faces')
         marks = faces[:, 4:19].reshape(-1, 5, 3)

@@ -146,7 +146,7 @@ class FaceDetectorGraph(nn.Module):
         return boxes, scores, points.reshape(batch, -1, head.landmark_coder.num_points, 2)
 
     def _inside(self, sizes: list, image: Tensor) -> Tensor:
-        """(N,), 1 where an anchor's cell begins inside the unpadded picture, else 0."""
+        """(N,), 1 where an anchor's cell begins inside the unpadded image, else 0."""
         inside = []
         generator = self.head.prior_generator
         for (rows, columns), (stride_x, stride_y), count in zip(

@@ -1,16 +1,13 @@
 """What surrounds training. Importing it registers the hooks and puts checkpoint safety in force."""
 
-from .bad_picture_hook import BadPictureHook
-from .checkpoint_hook import AtomicCheckpointHook
-from .non_finite_hook import NonFiniteStopHook
-from .resume_state_hook import ResumeStateHook
-from .safe_checkpoint import guard_checkpoint_loader, load_checkpoint
+from .checkpoints.safe_checkpoint import guard_checkpoint_loader, load_checkpoint
+from .hooks import AtomicCheckpointHook, BadImageHook, NonFiniteStopHook, ResumeStateHook
 
 guard_checkpoint_loader()
 
 __all__ = [
     'AtomicCheckpointHook',
-    'BadPictureHook',
+    'BadImageHook',
     'NonFiniteStopHook',
     'ResumeStateHook',
     'load_checkpoint',

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from polynl_mmdet.engine.atomic_files import write_atomically
+from polynl_mmdet.engine.checkpoints.atomic_files import write_atomically
+from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
 from polynl_mmdet.engine.plain_batch import from_plain, to_plain
-from polynl_mmdet.engine.safe_checkpoint import load_checkpoint
 from polynl_mmdet.errors import InputError
 
 STATE, CONFIG = 'iteration.pth', 'config.py'
@@ -30,7 +30,7 @@ def write_record(
 
     Args:
         folder (Path): Where to; it is made.
-        about (dict): What a reader wants to know: iteration, losses, pictures.
+        about (dict): What a reader wants to know: iteration, losses, images.
         batch (Any): As the data loader gave it.
         before (dict): ``generators`` and ``buffers`` of before the forward pass.
         model (nn.Module): With the weights of before the step.

@@ -74,14 +74,14 @@ def from_plain(value: Any) -> Any:
     return value
 
 
-def picture_names(batch: Any) -> list[str]:
+def image_names(batch: Any) -> list[str]:
     """list[str]: ``img_path`` of a batch's data samples, in their order, wherever they are."""
     if isinstance(batch, BaseDataElement):
         name = batch.metainfo.get('img_path') or batch.metainfo.get('img_id')
         return [] if name is None else [str(name)]
     parts = batch.values() if isinstance(batch, dict) else batch
     if isinstance(batch, (dict, list, tuple)):
-        return [name for part in parts for name in picture_names(part)]
+        return [name for part in parts for name in image_names(part)]
     return []
 
 

@@ -18,7 +18,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import autocast
 
 from polynl_mmdet.engine.non_finite_record import CONFIG, read_record
-from polynl_mmdet.engine.random_state import set_generator_states
+from polynl_mmdet.engine.resume.random_state import set_generator_states
 from polynl_mmdet.errors import InputError, one_line_errors
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     with one_line_errors():
         about = read_record(args.folder)['about']
         print(f'iteration {about["iteration"]}, epoch {about["epoch"]}')
-        print('pictures: ' + ', '.join(about['pictures']))
+        print('images: ' + ', '.join(about['images']))
         losses, bad = replay(args.folder, args.device)
     print(f'{"loss":<24}{"recorded":>16}{"now":>16}')
     for name, value in losses.items():

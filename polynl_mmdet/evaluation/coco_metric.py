@@ -9,7 +9,7 @@ from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-from polynl_mmdet.datasets.coco_checks import read_coco
+from polynl_mmdet.coco_annotations import read_coco
 
 AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
@@ -35,7 +35,7 @@ class CheckedCocoMetric(CocoMetric):
         """As mmdet's, with zeros for a box or mask AP that no detection leaves undefined.
 
         Args:
-            results (Sequence[tuple[dict, dict]]): Ground truth and prediction of each picture.
+            results (Sequence[tuple[dict, dict]]): Ground truth and prediction of each image.
 
         Returns:
             dict[str, float]: For example 'bbox_mAP' and 'segm_mAP_50'.
@@ -48,7 +48,7 @@ class CheckedCocoMetric(CocoMetric):
                 names = [f'{kind}_{item}' for item in self.metric_items or AP_ITEMS]
                 metrics.update(dict.fromkeys(names, 0.0))
                 print_log(
-                    f'no detection in {len(results)} pictures: {", ".join(names)} are 0',
+                    f'no detection in {len(results)} images: {", ".join(names)} are 0',
                     logger='current',
                 )
         return metrics

@@ -91,7 +91,7 @@ class FaceLandmarkMetric(BaseMetric):
         self.score_thr = score_thr
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep, for each picture, the number of faces that count and the errors of those found."""
+        """Keep, for each image, the number of faces that count and the errors of those found."""
         del data_batch
         for sample in data_samples:
             truth, found = sample['gt_instances'], sample['pred_instances']

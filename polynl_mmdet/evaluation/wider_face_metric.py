@@ -11,10 +11,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
 
+from polynl_mmdet.wider_face.average_precision import score_wider_face
+from polynl_mmdet.wider_face.ground_truth import read_ground_truth
+from polynl_mmdet.wider_face.predictions import write_predictions
+
 from ..errors import InputError
-from .wider_face_ap import score_wider_face
-from .wider_face_ground_truth import read_ground_truth
-from .wider_face_predictions import write_predictions
 
 
 @METRICS.register_module()
@@ -22,14 +23,14 @@ class WIDERFaceMetric(BaseMetric):
     """AP of the Easy, Medium and Hard settings of WIDER FACE.
 
     Gives ``wider_face/easy``, ``wider_face/medium`` and ``wider_face/hard``. Data samples have
-    ``pred_instances`` with ``bboxes`` (x1, y1, x2, y2 in pixels of the original picture, shape (n,
+    ``pred_instances`` with ``bboxes`` (x1, y1, x2, y2 in pixels of the original image, shape (n,
     4)) and ``scores`` (shape (n,)), and ``img_path`` that ends in ``EVENT/NAME.jpg``. See
-    :mod:`polynl_mmdet.evaluation.wider_face_ap` for the rules.
+    :mod:`polynl_mmdet.wider_face.average_precision` for the rules.
 
     Args:
         gt_dir (str, optional): Folder with the four official ``wider_*_val.mat`` files. Not needed
             with ``format_only``. Defaults to None.
-        subset (bool): Count only the faces of the pictures tested. Otherwise pictures that were not
+        subset (bool): Count only the faces of the images tested. Otherwise images that were not
             tested have no detections, and their number is logged. Defaults to False.
         iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
         outfile_prefix (str, optional): Folder for the predictions in the official layout,
@@ -80,7 +81,7 @@ class WIDERFaceMetric(BaseMetric):
         self.ground_truth = None if format_only else read_ground_truth(gt_dir)
 
     def process(self, data_batch: dict, data_samples: Sequence) -> None:
-        """Keep one batch's detections, as the picture's name and x, y, width, height, score."""
+        """Keep one batch's detections, as the image's name and x, y, width, height, score."""
         del data_batch
         for sample in data_samples:
             path = PurePath(str(sample.get('img_path')).replace('\\', '/'))
@@ -104,7 +105,7 @@ class WIDERFaceMetric(BaseMetric):
         """Score the detections of all processes; {} with ``format_only``."""
         predictions: dict[str, np.ndarray] = {}
         for name, rows in results:
-            # A distributed sampler may have shown a picture twice, to give all processes as many.
+            # A distributed sampler may have shown an image twice, to give all processes as many.
             predictions.setdefault(name, rows)
         if self.outfile_prefix is not None:
             write_predictions(self.outfile_prefix, predictions)
@@ -114,14 +115,14 @@ class WIDERFaceMetric(BaseMetric):
         scores = score_wider_face(predictions, self.ground_truth, self.iou_thr, self.subset)
         if scores.unmatched:
             print_log(
-                f'{len(scores.unmatched)} pictures are not in the ground truth and do not count: '
+                f'{len(scores.unmatched)} images are not in the ground truth and do not count: '
                 + ', '.join(scores.unmatched[:20]),
                 logger='current',
             )
         if scores.missing and not self.subset:
             print_log(
-                f'{scores.missing} pictures of the ground truth were not tested and count as '
-                'pictures without detections',
+                f'{scores.missing} images of the ground truth were not tested and count as '
+                'images without detections',
                 logger='current',
             )
         return scores.ap

@@ -49,7 +49,7 @@ class FaceVisualizer(DetLocalVisualizer):
     ) -> np.ndarray:
         """Draw the faces of one data sample; RGB in and out."""
         self.set_image(image)
-        # Faces may reach beyond the picture: matplotlib would make room, and shrink the rest.
+        # Faces may reach beyond the image: matplotlib would make room, and shrink the rest.
         self.ax_save.autoscale(False)
         if not len(instances):
             return self.get_image()

@@ -21,7 +21,7 @@ def test_the_cue_is_out_of_reach_without_a_layer():
     assert study.reach(study.config_of('none')) + study.BEYOND_SHAPE < study.MIN_DISTANCE
 
 
-def test_a_layer_reaches_all_of_the_picture():
+def test_a_layer_reaches_all_of_the_image():
     assert study.reach(study.config_of('PolyNL')) > 250
 
 

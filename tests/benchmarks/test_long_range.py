@@ -27,20 +27,20 @@ from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw
 SIZES = (18, 24)
 
 
-def pictures_of(task, size=18, batch=200, seed=0):
+def images_of(task, size=18, batch=200, seed=0):
     return draw(task, batch, size, torch.Generator().manual_seed(seed))
 
 
-def objects(picture, size):
+def objects(image, size):
     """Corners and mean colours of the 2 x 2 squares, read from the pixels."""
-    strong = picture.abs().amax(dim=0) > 0.6
+    strong = image.abs().amax(dim=0) > 0.6
     found = []
     for y in range(size):
         for x in range(size):
             above, before = strong[y - 1, x], strong[y, x - 1]  # Index -1 wraps, as the torus.
             if strong[y, x] and not above and not before:
                 ys, xs = [y, (y + 1) % size], [x, (x + 1) % size]
-                found.append(((y, x), picture[:, ys][:, :, xs].mean(dim=(1, 2))))
+                found.append(((y, x), image[:, ys][:, :, xs].mean(dim=(1, 2))))
     return found
 
 
@@ -63,8 +63,8 @@ def expected_label(task, own, others, position, size):
 @pytest.mark.parametrize('task', TASKS)
 def test_labels_follow_from_the_pixels(task, size):
     wrong = total = 0
-    for picture, labels in zip(*pictures_of(task, size, batch=60)):
-        found = objects(picture, size)
+    for image, labels in zip(*images_of(task, size, batch=60)):
+        found = objects(image, size)
         for (y, x), colour in found:
             label = int(labels[y, x])
             ys, xs = [y, (y + 1) % size], [x, (x + 1) % size]
@@ -83,7 +83,7 @@ def test_labels_follow_from_the_pixels(task, size):
 
 @pytest.mark.parametrize('task', TASKS)
 def test_guessing_is_right_half_of_the_time(task):
-    _, labels = pictures_of(task, batch=4000)
+    _, labels = images_of(task, batch=4000)
     known = labels[labels != NO_LABEL].double()
     assert abs(known.mean() - 0.5) < 0.03
 
@@ -95,8 +95,8 @@ def test_nothing_that_decides_is_in_sight_of_the_trunk(task, size):
     trunk = build_trunk().eval()
     reach = receptive_field(trunk) // 2
     assert reach < deciding_distance(size)
-    for picture, labels in zip(*pictures_of(task, size, batch=20)):
-        for (y, x), _ in objects(picture, size):
+    for image, labels in zip(*images_of(task, size, batch=20)):
+        for (y, x), _ in objects(image, size):
             if labels[y, x] == NO_LABEL:
                 continue
             sight = [(y + d) % size for d in range(-reach, 2 + reach)]
@@ -104,9 +104,9 @@ def test_nothing_that_decides_is_in_sight_of_the_trunk(task, size):
             rest = torch.ones(size, size, dtype=torch.bool)
             for row in sight:
                 rest[row, across] = False
-            shuffled = picture.clone()
+            shuffled = image.clone()
             shuffled[:, rest] = torch.randn(3, int(rest.sum()))
-            one, other = trunk(torch.stack([picture, shuffled]))
+            one, other = trunk(torch.stack([image, shuffled]))
             torch.testing.assert_close(one[:, y, x], other[:, y, x])
             break
 
@@ -116,11 +116,11 @@ def test_the_receptive_field_is_that_of_two_small_convolutions():
 
 
 def test_one_position_is_like_another_without_a_layer():
-    """On a torus a shifted picture gives shifted outputs: no border tells left from right."""
+    """On a torus a shifted image gives shifted outputs: no border tells left from right."""
     model = Probe('none').eval()
-    picture, _ = pictures_of('side', batch=1)
-    shifted = model(picture.roll((5, 3), dims=(2, 3)))
-    torch.testing.assert_close(shifted, model(picture).roll((5, 3), dims=(2, 3)))
+    image, _ = images_of('side', batch=1)
+    shifted = model(image.roll((5, 3), dims=(2, 3)))
+    torch.testing.assert_close(shifted, model(image).roll((5, 3), dims=(2, 3)))
 
 
 def test_every_layer_is_within_the_bounds():
@@ -128,13 +128,13 @@ def test_every_layer_is_within_the_bounds():
     assert all(2000 <= count <= MAX_PARAMETERS for count in counts.values()), counts
 
 
-def test_other_seeds_draw_other_pictures():
-    assert torch.equal(pictures_of('twin', batch=2)[0], pictures_of('twin', batch=2)[0])
-    assert not torch.equal(pictures_of('twin', batch=2)[0], pictures_of('twin', seed=1, batch=2)[0])
+def test_other_seeds_draw_other_images():
+    assert torch.equal(images_of('twin', batch=2)[0], images_of('twin', batch=2)[0])
+    assert not torch.equal(images_of('twin', batch=2)[0], images_of('twin', seed=1, batch=2)[0])
 
 
 def test_poly_nl_learns_the_far_cue_and_the_trunk_alone_does_not():
-    settings = dict(long_range.QUICK, steps=120, pictures=256)
+    settings = dict(long_range.QUICK, steps=120, images=256)
     assert long_range.train('cue', 'PolyNL', 1e-2, 1, settings)['accuracy'] > 0.9
     assert long_range.train('cue', 'none', 1e-2, 1, settings)['accuracy'] < 0.65
 

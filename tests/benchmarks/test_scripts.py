@@ -53,7 +53,7 @@ def test_operator(repo_root, tmp_path):
     assert again.strip() == out[out.index('Forward, milliseconds') :].strip()
 
 
-def test_scaling_draws_a_picture(repo_root, tmp_path):
+def test_scaling_draws_a_image(repo_root, tmp_path):
     pytest.importorskip('matplotlib')
     paths = ('--output', tmp_path / 's.json', '--plot', tmp_path / 's.png')
     out = run(repo_root, 'operator.py', '--scaling', '--quick', *paths)

@@ -29,7 +29,7 @@ def load(name):
 
 
 def make_batch(size, faces, annotated=True):
-    """A batch with the given number of faces in each picture."""
+    """A batch with the given number of faces in each image."""
     generator = torch.Generator().manual_seed(0)
     inputs, samples = [], []
     for count in faces:
@@ -75,7 +75,7 @@ def test_trains_a_step_and_predicts(name):
     model = MODELS.build(cfg.model)
     model.init_weights()
     model.train()
-    # A picture without faces, and a batch without landmarks, must train as well.
+    # An image without faces, and a batch without landmarks, must train as well.
     for faces, annotated in (((2, 0), True), ((1, 1), False)):
         model.zero_grad()
         batch = model.data_preprocessor(make_batch(128, faces, annotated), training=True)
@@ -169,6 +169,6 @@ def test_test_scale_is_set_by_options(name, options, expected):
     cfg = load(name)
     cfg.merge_from_dict(args.cfg_options)
     resize = TRANSFORMS.build(cfg.test_dataloader.dataset.pipeline[1])
-    picture = np.zeros((768, 960, 3), np.uint8)
-    result = resize(dict(img=picture, img_shape=(768, 960)))
+    image = np.zeros((768, 960, 3), np.uint8)
+    result = resize(dict(img=image, img_shape=(768, 960)))
     assert result['img'].shape[:2] == expected

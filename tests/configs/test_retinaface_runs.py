@@ -1,4 +1,4 @@
-"""RetinaFace end to end: mmdet's tools on real pictures and on drawn ones."""
+"""RetinaFace end to end: mmdet's tools on real images and on drawn ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from polynl_mmdet.datasets.wider_annotations import read_annotations
-from polynl_mmdet.evaluation import read_ground_truth, read_predictions, score_wider_face
+from polynl_mmdet.wider_face import read_ground_truth, read_predictions, score_wider_face
+from polynl_mmdet.wider_face.annotations import read_annotations
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
 MOBILENET = FOLDER / 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
@@ -42,7 +42,7 @@ def ok(result):
 def mini(data_root):
     root = data_root / 'wider_mini'
     if not root.is_dir():
-        pytest.skip(f'no real pictures at {root}')
+        pytest.skip(f'no real images at {root}')
     return root
 
 
@@ -102,7 +102,7 @@ def test_real_weights_score_as_the_reference_does(run_tool, mini, data_root, tmp
 
 
 @pytest.mark.slow
-def test_r50_trains_on_real_pictures(run_tool, mini, data_root, label_with_landmarks, tmp_path):
+def test_r50_trains_on_real_images(run_tool, mini, data_root, label_with_landmarks, tmp_path):
     """Five steps at 640 x 640: finite, falling losses, and a checkpoint that tests."""
     truth = data_root / 'wider_eval' / 'ground_truth'
     common = [
@@ -114,7 +114,7 @@ def test_r50_trains_on_real_pictures(run_tool, mini, data_root, label_with_landm
     ]
     common += [f'{s}_dataloader.dataset.data_root={mini}' for s in ('train', 'val', 'test')]
     common += [f'{s}_dataloader.dataset.data_prefix.img=WIDER_val/images' for s in ('train', 'val')]
-    # One small picture is enough to show that the checkpoint tests.
+    # One small image is enough to show that the checkpoint tests.
     for split in ('val', 'test'):
         common += [
             f'{split}_dataloader.dataset.indices=1',
@@ -176,9 +176,9 @@ def test_demo_config_trains_resumes_and_tests_all_ways(run_tool, tmp_path):
     ok(run_tool(*again, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', env=env))
     checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)  # our own file
     assert checkpoint['meta']['epoch'] == 2
-    for extra in ([], ['--tta'], ['--show-dir', 'pictures']):
+    for extra in ([], ['--tta'], ['--show-dir', 'images']):
         test = ['test.py', TOY, work / 'epoch_2.pth', '--work-dir', work / 'test']
         ok(run_tool(*test, *extra, '--cfg-options', *options, env=env))
         result = last_metrics(work / 'test')
         assert {'wider_face/easy', 'face_landmarks/nme'} <= set(result)
-    assert len(list((work / 'test').rglob('pictures/*.jpg'))) == 4
+    assert len(list((work / 'test').rglob('images/*.jpg'))) == 4

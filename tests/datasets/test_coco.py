@@ -9,7 +9,7 @@ import pytest
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
-from polynl_mmdet.datasets.toy_coco import CLASSES, make_toy_coco
+from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
 from polynl_mmdet.errors import InputError
 
 

@@ -1,6 +1,6 @@
 """Each transform moves boxes and landmarks as it moves pixels.
 
-The proof: a picture is black but for one bright block at each landmark; after a transform the
+The proof: an image is black but for one bright block at each landmark; after a transform the
 brightest spot near each landmark must lie where ``gt_keypoints`` says.
 """
 
@@ -16,7 +16,7 @@ from polynl_mmdet.datasets.transforms import RandomSquareCrop
 from polynl_mmdet.errors import InputError
 
 HEIGHT, WIDTH = 120, 200
-# Two faces, each with five landmarks far enough apart to tell them in the picture.
+# Two faces, each with five landmarks far enough apart to tell them in the image.
 MARKS = np.array(
     [
         [[30, 30], [60, 34], [45, 50], [32, 70], [58, 72]],
@@ -28,19 +28,19 @@ BOXES = np.array([[20, 15, 70, 85], [120, 5, 170, 75]], dtype=np.float32)
 RADIUS = 3
 
 
-def mark_picture():
+def mark_image():
     """Landmark k of face f is a grey block of its own brightness."""
-    picture = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     for number, (x, y) in enumerate(MARKS.reshape(-1, 2).astype(int)):
-        block = picture[y - RADIUS : y + RADIUS, x - RADIUS : x + RADIUS]
+        block = image[y - RADIUS : y + RADIUS, x - RADIUS : x + RADIUS]
         block[:] = 30 + 22 * number
-    return picture
+    return image
 
 
 def make_results(ignored=(False, False)):
     """A pipeline's results with two faces."""
     return dict(
-        img=mark_picture(),
+        img=mark_image(),
         img_shape=(HEIGHT, WIDTH),
         gt_bboxes=HorizontalBoxes(torch.from_numpy(BOXES.copy())),
         gt_bboxes_labels=np.array([0, 0]),
@@ -84,7 +84,7 @@ def test_resize(options, size):
     assert results['gt_keypoints'].dtype == np.float32
 
 
-def test_resize_leaves_landmarks_outside_the_picture_outside():
+def test_resize_leaves_landmarks_outside_the_image_outside():
     results = make_results()
     results['gt_keypoints'][0, 0] = [-4, 130]
     results = apply(results, type='FaceResize', scale_factor=2.0)
@@ -184,7 +184,7 @@ def test_square_crop(seed):
             np.testing.assert_array_equal(results[key], make_results()[key][kept])
         left, top = (-shift).astype(int)
         np.testing.assert_array_equal(
-            results['img'], mark_picture()[top : top + side, left : left + side]
+            results['img'], mark_image()[top : top + side, left : left + side]
         )
         sides.append(side)
         counts.add(int(kept.sum()))

@@ -1,4 +1,4 @@
-"""RetinaFaceDataset: what mmdet gets of each picture."""
+"""RetinaFaceDataset: what mmdet gets of each image."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ OFFICIAL = """0--A/p1.jpg
 
 @pytest.fixture
 def build(tmp_path):
-    """Build the dataset over a label text, with 64 x 48 pictures."""
+    """Build the dataset over a label text, with 64 x 48 images."""
 
     def make(text, **options):
         (tmp_path / 'label.txt').write_text(text)
         for name in ('0--A/p1', '0--A/empty', '1--B/small'):
-            picture = tmp_path / 'images' / f'{name}.jpg'
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(picture), np.full((48, 64, 3), 128, np.uint8))
+            image = tmp_path / 'images' / f'{name}.jpg'
+            image.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(image), np.full((48, 64, 3), 128, np.uint8))
         settings = dict(
             type='RetinaFaceDataset',
             data_root=str(tmp_path),
@@ -103,7 +103,7 @@ def test_invalid_and_small_faces_are_ignored(build):
     assert flags == [0, 0]
 
 
-def test_pictures_without_faces_stay_unless_filtered(build):
+def test_images_without_faces_stay_unless_filtered(build):
     keep = dict(filter_empty_gt=True)
     assert len(build(LABEL)) == 3
     assert len(build(LABEL, filter_cfg=keep)) == 2
@@ -126,17 +126,15 @@ def test_subsets_and_workers(build):
 
 
 @pytest.mark.parametrize('test_mode', [True, False])
-def test_a_missing_picture_is_told_with_file_and_line(build, tmp_path, test_mode):
+def test_a_missing_image_is_told_with_file_and_line(build, tmp_path, test_mode):
     dataset = build(LABEL, pipeline=[dict(type='LoadImageFromFile')], test_mode=test_mode)
     (tmp_path / 'images' / '1--B' / 'small.jpg').unlink()
     assert dataset[0]['img'].shape == (48, 64, 3)
-    with pytest.raises(
-        InputError, match=r'label\.txt:6: .*1--B/small\.jpg: the picture is missing'
-    ):
+    with pytest.raises(InputError, match=r'label\.txt:6: .*1--B/small\.jpg: the image is missing'):
         dataset[2]
 
 
-def test_other_missing_files_are_not_taken_for_the_picture(build):
+def test_other_missing_files_are_not_taken_for_the_image(build):
     def pipeline(results):
         raise FileNotFoundError('something else')
 
@@ -174,7 +172,7 @@ def test_full_train_pipeline_packs_landmarks(build):
     assert empty.keypoints_visible.shape == (0, 5)
 
 
-def test_real_pictures(data_root):
+def test_real_images(data_root):
     dataset = DATASETS.build(
         dict(
             type='RetinaFaceDataset',
@@ -200,6 +198,6 @@ def test_real_pictures(data_root):
         assert packed.img_path.split('/')[-2] == '22--Picnic'
 
 
-def test_a_list_of_pictures_alone_serves_for_submissions(build):
+def test_a_list_of_images_alone_serves_for_submissions(build):
     dataset = build('# 0--A/p1.jpg\n# 0--A/empty.jpg\n', test_mode=True)
     assert [info['instances'] for info in map(dataset.get_data_info, range(2))] == [[], []]

@@ -33,7 +33,7 @@ def face_detector(**options):
 
 
 def own_results(detector, image):
-    """What the detector itself gives for one picture, every anchor, without the NMS."""
+    """What the detector itself gives for one image, every anchor, without the NMS."""
     height, width = image.shape[2:]
     sample = DetDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
     data = detector.data_preprocessor(dict(inputs=[image[0]], data_samples=[sample]))
@@ -75,7 +75,7 @@ def test_faces_are_those_of_the_detector(options):
     torch.testing.assert_close(points[0][order][distinct], own.keypoints[distinct])
 
 
-def test_a_batch_is_its_pictures():
+def test_a_batch_is_its_images():
     graph = FaceDetectorGraph(face_detector())
     batch = torch.rand(3, 3, 65, 90) * 255
     with torch.no_grad():

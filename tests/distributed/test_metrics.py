@@ -10,16 +10,16 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from work import evaluate
 
-from polynl_mmdet.datasets.toy_coco import CLASSES, make_toy_coco
-from polynl_mmdet.evaluation import WiderFaceGroundTruth, write_ground_truth
-from polynl_mmdet.evaluation.wider_face_ground_truth import SETTINGS
+from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
+from polynl_mmdet.wider_face import WiderFaceGroundTruth, write_ground_truth
+from polynl_mmdet.wider_face.ground_truth import SETTINGS
 
-PICTURES = 17  # divided by neither 2 nor 3
+IMAGES = 17  # divided by neither 2 nor 3
 
 
 def wider(tmp_path):
     rng = np.random.default_rng(0)
-    names = [f'{n // 5}--Event/p{n}' for n in range(PICTURES)]
+    names = [f'{n // 5}--Event/p{n}' for n in range(IMAGES)]
     counts = rng.integers(0, 6, len(names))
     boxes = rng.integers(4, 40, (counts.sum(), 4)).astype(float)
     counted = {setting: rng.random(len(boxes)) < 0.7 for setting in SETTINGS}
@@ -40,7 +40,7 @@ def wider(tmp_path):
 def landmarks(tmp_path):
     rng = np.random.default_rng(1)
     samples = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         count = int(rng.integers(0, 4))
         corners = np.arange(count)[:, None] * 60 + rng.random((count, 2))
         boxes = torch.from_numpy(np.c_[corners, corners + 40]).float()
@@ -54,7 +54,7 @@ def landmarks(tmp_path):
 
 def coco(tmp_path):
     rng = np.random.default_rng(2)
-    make_toy_coco(tmp_path / 'coco', train=1, val=PICTURES, size=96)
+    make_toy_coco(tmp_path / 'coco', train=1, val=IMAGES, size=96)
     ann_file = str(tmp_path / 'coco/annotations/instances_val.json')
     samples = []
     truth = COCO(ann_file)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from polynl_mmdet.datasets.toy_coco import make_toy_coco
+from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
 CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
 

@@ -11,7 +11,7 @@ from torch import nn
 from toy_training import differences
 from work import train
 
-from polynl_mmdet.engine.cpu_sync_batch_norm import CPUSyncBatchNorm
+from polynl_mmdet.cli.cpu_sync_batch_norm import CPUSyncBatchNorm
 from polynl_mmdet.layers import PolyNL
 
 # Sums in another order: some units in the last place of the largest value.
@@ -78,8 +78,8 @@ def test_resumed_equals_uninterrupted(tmp_path, options):
 def test_all_stop_at_what_is_not_finite(tmp_path):
     first, second = run_in(2, 'poisoned', tmp_path / 'group', str(tmp_path / 'run'))
     assert first.startswith('iteration 1 (epoch 1): losses that are not finite: loss')
-    assert 'pictures/2.jpg' in first
+    assert 'images/2.jpg' in first
     assert second.startswith('iteration 1 (epoch 1): gradients of ')
-    assert 'pictures/2.jpg' not in second
+    assert 'images/2.jpg' not in second
     for rank in (0, 1):
         assert (tmp_path / 'run' / 'non_finite' / f'iter_1_rank{rank}' / 'iteration.pth').exists()

@@ -12,8 +12,8 @@ from mmengine.dataset import DefaultSampler
 from mmengine.model import MMDistributedDataParallel
 from torch import distributed, nn
 
-from polynl_mmdet.engine.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
-from polynl_mmdet.engine.mmdet_tools import leave_process_group
+from polynl_mmdet.cli.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
+from polynl_mmdet.cli.mmdet_tools import leave_process_group
 from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import CheckedCocoMetric, FaceLandmarkMetric, WIDERFaceMetric
 from polynl_mmdet.layers import PolyNL
@@ -74,7 +74,7 @@ def train(rank, world, norm, dtype, steps=4, batch=12):
 
 
 def evaluate(rank, world, kind, options, samples, batch):
-    """Feed a metric this process's share of the pictures, as mmengine's sampler gives them."""
+    """Feed a metric this process's share of the images, as mmengine's sampler gives them."""
     kinds = dict(coco=CheckedCocoMetric, wider=WIDERFaceMetric, landmarks=FaceLandmarkMetric)
     meta = options.pop('dataset_meta', None)
     metric = kinds[kind](**options)
@@ -105,7 +105,7 @@ def resume(rank, world, folder, options):
 
 
 def poisoned(rank, world, folder):
-    """What each process says when one of them reads a picture that is not finite."""
+    """What each process says when one of them reads an image that is not finite."""
     from test_non_finite_hook import train
 
     try:

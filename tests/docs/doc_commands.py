@@ -17,22 +17,22 @@ EXECUTED = (
     'python tools/eval_wider_face.py predictions.zip ground_truth --json aps.json '
     '--plot curves.png',
     f'python tools/test.py {MOBILENET} {WEIGHTS}',
-    f'python tools/face_demo.py PICTURES {MOBILENET} {WEIGHTS} --out faces',
+    f'python tools/face_demo.py IMAGES {MOBILENET} {WEIGHTS} --out faces',
     'sed s/^/# / data/widerface/wider_face_split/wider_face_test_filelist.txt > '
     'data/widerface/test.txt',
     'python tools/test.py $CONFIG CHECKPOINT --tta --cfg-options '
     'test_dataloader.dataset.ann_file=test.txt '
     'test_dataloader.dataset.data_prefix.img=WIDER_test/images/ '
     'test_evaluator.format_only=True test_evaluator.outfile_prefix=submission',
-    'python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx --image PICTURE',
-    'python tools/onnx_face_demo.py OUT.onnx PICTURE --out faces',
+    'python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx --image IMAGE',
+    'python tools/onnx_face_demo.py OUT.onnx IMAGE --out faces',
 )
 # Words that stand for something of the reader's own.
 PLACEHOLDERS = {
     'CONFIG': MOBILENET,
     '$CONFIG': MOBILENET,
     'CHECKPOINT': WEIGHTS,
-    'PICTURE': 'PICTURES/picture.jpg',
+    'IMAGE': 'IMAGES/image.jpg',
 }
 
 TEST, CI, HAND = 'test', 'ci', 'by hand'

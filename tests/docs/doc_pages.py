@@ -120,7 +120,7 @@ def headings(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """Targets of every link and picture of a page."""
+    """Targets of every link and image of a page."""
     text = re.sub(r'`[^`]*`', '', prose(page))
     found = re.findall(r'!?\[[^\]]*\]\(([^)\s]+)[^)]*\)', text)
     found += re.findall(r'^\[[^\]]+\]:\s*(\S+)', text, flags=re.M)

@@ -148,8 +148,8 @@ def workshop(tmp_path_factory):
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
-    from polynl_mmdet.datasets.toy_wider import make_toy_wider
-    from polynl_mmdet.datasets.wider_annotations import read_annotations
+    from polynl_mmdet.datasets.toy.wider import make_toy_wider
+    from polynl_mmdet.wider_face.annotations import read_annotations
 
     root = tmp_path_factory.mktemp('workshop')
     for name in ('tools', 'configs', 'benchmarks', 'docs'):
@@ -159,12 +159,12 @@ def workshop(tmp_path_factory):
     truth = data / 'eval_tools/ground_truth'
     for name in ('ground_truth', 'GROUND_TRUTH_DIR'):
         (root / name).symlink_to(truth)
-    (root / 'PICTURES').mkdir()
-    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
-    cv2.imwrite(str(root / 'PICTURES/picture.jpg'), picture)
-    (root / 'picture.jpg').symlink_to(root / 'PICTURES/picture.jpg')
+    (root / 'IMAGES').mkdir()
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(root / 'IMAGES/image.jpg'), image)
+    (root / 'image.jpg').symlink_to(root / 'IMAGES/image.jpg')
     (data / 'WIDER_test/images/0--Test').mkdir(parents=True)
-    cv2.imwrite(str(data / 'WIDER_test/images/0--Test/one.jpg'), picture)
+    cv2.imwrite(str(data / 'WIDER_test/images/0--Test/one.jpg'), image)
     (data / 'wider_face_split/wider_face_test_filelist.txt').write_text('0--Test/one.jpg\n')
 
     found = read_annotations(str(data / 'wider_face_split/wider_face_val_bbx_gt.txt'))

@@ -36,8 +36,8 @@ def test_paths(page):
 
 
 @PAGE
-def test_pictures_are_small(page):
-    """Pictures that pages show are in the repository, and none weighs more than 300 KB."""
+def test_images_are_small(page):
+    """Images that pages show are in the repository, and none weighs more than 300 KB."""
     for target in links(page):
         place = page.parent / target
         if target.endswith(('.png', '.jpg', '.svg')) and not target.startswith('http'):

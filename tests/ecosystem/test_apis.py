@@ -17,7 +17,7 @@ CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' n
 
 
 def small(path):
-    """The config, with pictures tested at 64 x 64."""
+    """The config, with images tested at 64 x 64."""
     cfg = Config.fromfile(path)
     for step in cfg.test_dataloader.dataset.pipeline:
         if 'Resize' in step['type']:
@@ -27,17 +27,17 @@ def small(path):
 
 
 @pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / 'picture.png'
+def image(tmp_path):
+    path = tmp_path / 'image.png'
     pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
     cv2.imwrite(str(path), pixels)
     return path
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_init_detector(path, picture):
+def test_init_detector(path, image):
     detector = init_detector(small(path), device='cpu')
-    found = inference_detector(detector, str(picture)).pred_instances
+    found = inference_detector(detector, str(image)).pred_instances
     assert found.bboxes.shape == (len(found), 4)
     if path.parent.name == 'retinaface':
         assert found.keypoints.shape == (len(found), 5, 2)
@@ -53,31 +53,31 @@ def test_init_detector(path, picture):
         'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py',
     ],
 )
-def test_det_inferencer(name, picture, tmp_path):
+def test_det_inferencer(name, image, tmp_path):
     inferencer = DetInferencer(small(ROOT / 'configs' / name), device='cpu', show_progress=False)
-    result = inferencer(str(picture), return_datasamples=True, no_save_vis=True)
+    result = inferencer(str(image), return_datasamples=True, no_save_vis=True)
     scores = result['predictions'][0].pred_instances.scores.sort(descending=True).values
     # The few best, or their drawings would cover each other.
     threshold = float(scores[min(4, len(scores) - 1)]) - 1e-6 if len(scores) else 0.0
     out = tmp_path / 'out'
     result = inferencer(
-        str(picture), out_dir=str(out), pred_score_thr=threshold, return_datasamples=True
+        str(image), out_dir=str(out), pred_score_thr=threshold, return_datasamples=True
     )
     found = result['predictions'][0].pred_instances
     found = found[found.scores > threshold]
-    drawn = cv2.imread(str(out / 'vis/picture.png'))
+    drawn = cv2.imread(str(out / 'vis/image.png'))
     assert drawn.shape == (90, 120, 3)
     if len(found):
-        assert np.abs(drawn.astype(int) - cv2.imread(str(picture))).max() > 40
+        assert np.abs(drawn.astype(int) - cv2.imread(str(image))).max() > 40
     if name.startswith('retinaface'):
         assert shown_landmarks(drawn[..., ::-1].astype(int), found.keypoints.numpy()) > 0
 
 
-def shown_landmarks(picture, keypoints):
-    """How many landmarks have their colour where they are, in an RGB picture."""
+def shown_landmarks(image, keypoints):
+    """How many landmarks have their colour where they are, in an RGB image."""
     count = 0
     for point, colour in zip(keypoints.reshape(-1, 2), COLOURS * len(keypoints)):
         x, y = point.round().astype(int)
-        if 0 <= y < picture.shape[0] and 0 <= x < picture.shape[1]:
-            count += np.abs(picture[y, x] - colour).max() < 60
+        if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
+            count += np.abs(image[y, x] - colour).max() < 60
     return count

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
-# The project as it was, but for the two marked lines: mmdet's RetinaNet on its own few pictures.
+# The project as it was, but for the two marked lines: mmdet's RetinaNet on its own few images.
 CONFIG = """
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)  # added
 metainfo = dict(classes=('screw', 'nut'))
 data = dict(
-    data_root='parts/', ann_file='parts.json', data_prefix=dict(img='pictures/'), metainfo=metainfo)
+    data_root='parts/', ann_file='parts.json', data_prefix=dict(img='images/'), metainfo=metainfo)
 pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
             dict(type='Resize', scale=(96, 96), keep_ratio=True), dict(type='PackDetInputs')]
 loader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(
@@ -40,17 +40,17 @@ default_hooks = dict(logger=dict(interval=1))
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A folder with a config and four annotated pictures."""
+    """A folder with a config and four annotated images."""
     root = tmp_path_factory.mktemp('project')
-    (root / 'parts/pictures').mkdir(parents=True)
+    (root / 'parts/images').mkdir(parents=True)
     (root / 'my_config.py').write_text(CONFIG)
     random = np.random.default_rng(0)
     images, annotations = [], []
     for index in range(4):
-        picture = random.integers(0, 80, (96, 96, 3), np.uint8)
+        image = random.integers(0, 80, (96, 96, 3), np.uint8)
         x, y = (int(v) for v in random.integers(5, 50, 2))
-        cv2.rectangle(picture, (x, y), (x + 30, y + 30), (200, 50 * index, 255), -1)
-        cv2.imwrite(str(root / f'parts/pictures/{index}.png'), picture)
+        cv2.rectangle(image, (x, y), (x + 30, y + 30), (200, 50 * index, 255), -1)
+        cv2.imwrite(str(root / f'parts/images/{index}.png'), image)
         images.append(dict(id=index, file_name=f'{index}.png', width=96, height=96))
         annotations.append(
             dict(id=index + 1, image_id=index, category_id=1 + index % 2, bbox=[x, y, 30, 30],

@@ -25,7 +25,7 @@ def test_a_plain_module_learns():
 
 
 @pytest.mark.parametrize('shape', [(2, 8, 17), (2, 8, 5, 7), (2, 8, 3, 5, 7)])
-def test_points_pictures_and_videos(shape):
+def test_points_images_and_videos(shape):
     assert PolyNL(8)(torch.randn(shape)).shape == shape
 
 

@@ -1,4 +1,4 @@
-"""mmengine's local and TensorBoard back ends show losses, pictures and landmarks of a run."""
+"""mmengine's local and TensorBoard back ends show losses, images and landmarks of a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ default_hooks = dict(visualization=dict(draw=True, interval=1))
 LOSSES = {'loss', 'loss_cls', 'loss_bbox', 'loss_landmark'}
 
 
-def is_near(picture, colour):
-    """Whether a BGR picture has a few pixels of an RGB colour."""
-    distance = np.abs(picture[..., ::-1].astype(int) - colour).max(axis=2)
+def is_near(image, colour):
+    """Whether a BGR image has a few pixels of an RGB colour."""
+    distance = np.abs(image[..., ::-1].astype(int) - colour).max(axis=2)
     return (distance < 40).sum() >= 3
 
 
-def test_losses_pictures_and_landmarks(run_tool, tmp_path):
+def test_losses_images_and_landmarks(run_tool, tmp_path):
     accumulators = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
     from polynl_mmdet.visualization.face_visualizer import BOX_COLOUR, COLOURS
 
@@ -61,7 +61,7 @@ def test_losses_pictures_and_landmarks(run_tool, tmp_path):
         for event in board.Images(tag)
     ]
     assert len(shown) == 2
-    for picture in (*shown, *(cv2.imread(str(path)) for path in local)):
+    for image in (*shown, *(cv2.imread(str(path)) for path in local)):
         # The annotation is drawn in any case: a box, and five landmarks in their colours.
-        assert is_near(picture, BOX_COLOUR)
-        assert all(is_near(picture, colour) for colour in COLOURS)
+        assert is_near(image, BOX_COLOUR)
+        assert all(is_near(image, colour) for colour in COLOURS)

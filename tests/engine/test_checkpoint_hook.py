@@ -17,9 +17,13 @@ import torch
 from toy_training import differences, trace, train
 
 from polynl_mmdet.engine import load_checkpoint
-from polynl_mmdet.engine.atomic_files import PARTIAL, remove_partial_files, write_atomically
-from polynl_mmdet.engine.checkpoint_hook import RemoveLater
-from polynl_mmdet.engine.whole_checkpoint import last_whole_checkpoint, what_is_wrong
+from polynl_mmdet.engine.checkpoints.atomic_files import (
+    PARTIAL,
+    remove_partial_files,
+    write_atomically,
+)
+from polynl_mmdet.engine.checkpoints.whole_checkpoint import last_whole_checkpoint, what_is_wrong
+from polynl_mmdet.engine.hooks.checkpoint_hook import RemoveLater
 from polynl_mmdet.errors import InputError
 
 

@@ -124,11 +124,11 @@ def test_a_checkpoint_without_the_state_says_what_is_not_exact(tmp_path):
     assert 'generators begin anew' in text
 
 
-def test_another_number_of_pictures_is_told(tmp_path):
+def test_another_number_of_images_is_told(tmp_path):
     train(tmp_path, seed=5, stop=9)
     assert train(tmp_path, seed=5, resume=True, length=30).iter == 6 + 2 * 8
     text = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
-    assert "trained with {'pictures': 22, 'batch_size': 4}" in text
+    assert "trained with {'images': 22, 'batch_size': 4}" in text
 
 
 def test_loading_weights_is_not_resuming(tmp_path):

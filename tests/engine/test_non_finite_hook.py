@@ -19,14 +19,14 @@ from torch import nn
 
 from polynl_mmdet.engine import NonFiniteStopHook, load_checkpoint
 from polynl_mmdet.engine.non_finite_record import read_record
-from polynl_mmdet.engine.plain_batch import from_plain, picture_names, to_plain
+from polynl_mmdet.engine.plain_batch import from_plain, image_names, to_plain
 from polynl_mmdet.engine.replay import replay
 from polynl_mmdet.errors import InputError
 
 
 @DATASETS.register_module(force=True)
-class NumberedPictures(torch.utils.data.Dataset):
-    """Pictures of one number; those in ``poisoned`` have another."""
+class NumberedImages(torch.utils.data.Dataset):
+    """Images of one number; those in ``poisoned`` have another."""
 
     def __init__(self, poisoned=(), value=float('nan')):
         self.poisoned, self.value = poisoned, value
@@ -36,14 +36,14 @@ class NumberedPictures(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         x = torch.full((3, 4, 4), self.value if index in self.poisoned else index / 12)
-        sample = DetDataSample(metainfo=dict(img_path=f'pictures/{index}.jpg'))
+        sample = DetDataSample(metainfo=dict(img_path=f'images/{index}.jpg'))
         sample.gt_instances = InstanceData(bboxes=torch.tensor([[0.0, 0, 1, 1]]))
         return dict(inputs=x, data_samples=sample)
 
 
 @MODELS.register_module(force=True)
 class TwoLosses(BaseModel):
-    """A norm, dropout and two losses, one of which sees the pictures' values."""
+    """A norm, dropout and two losses, one of which sees the images' values."""
 
     def __init__(self, gradient_only=False):
         super().__init__()
@@ -70,7 +70,7 @@ def train(work_dir, poisoned=(7,), value=float('nan'), wrapper=None, launcher='n
         model=dict(type='TwoLosses', **model),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=dict(type='NumberedPictures', poisoned=poisoned, value=value),
+            dataset=dict(type='NumberedImages', poisoned=poisoned, value=value),
             sampler=dict(type='DefaultSampler', shuffle=False),
             batch_size=3,
             num_workers=0,
@@ -111,7 +111,7 @@ def test_a_loss(tmp_path):
     assert 'loss_seen = nan' in message
     assert 'loss_norm = ' not in message
     assert 'gradients of 1 parameters that are not finite: conv.weight' in message
-    assert 'pictures/6.jpg, pictures/7.jpg, pictures/8.jpg' in message
+    assert 'images/6.jpg, images/7.jpg, images/8.jpg' in message
     assert f'polynl_mmdet.engine.replay {tmp_path}/non_finite/iter_3' in message
     assert not (tmp_path / 'iter_3.pth').exists()
 
@@ -124,10 +124,10 @@ def test_what_was_written_is_of_before_the_step(tmp_path):
     assert set(record['state_dict']) == set(last['state_dict'])
     for name, value in last['state_dict'].items():
         assert torch.equal(record['state_dict'][name], value), name
-    assert record['about']['pictures'] == [f'pictures/{i}.jpg' for i in (6, 7, 8)]
+    assert record['about']['images'] == [f'images/{i}.jpg' for i in (6, 7, 8)]
     sample = record['batch']['data_samples'][1]
     assert isinstance(sample, DetDataSample)
-    assert sample.img_path == 'pictures/7.jpg'
+    assert sample.img_path == 'images/7.jpg'
     assert torch.isnan(record['batch']['inputs'][1]).all()
     expected = last['resume_state']['processes'][0]['generators']
     assert torch.equal(record['generators']['torch'], expected['torch'])
@@ -163,7 +163,7 @@ def test_a_gradient_alone_and_clipping(tmp_path):
 
 def test_while_gradients_accumulate(tmp_path):
     wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01), accumulative_counts=4)
-    with pytest.raises(InputError, match=r'iteration 2 .*pictures/3.jpg'):
+    with pytest.raises(InputError, match=r'iteration 2 .*images/3.jpg'):
         train(tmp_path, poisoned=(4,), wrapper=wrapper)
 
 
@@ -217,7 +217,7 @@ def test_plain_batches_come_back(tmp_path):
     )
     torch.save(to_plain(batch), tmp_path / 'x')
     back = from_plain(torch.load(tmp_path / 'x', weights_only=True))
-    assert picture_names(back) == ['a/b.jpg']
+    assert image_names(back) == ['a/b.jpg']
     again = back['data_samples'][0]
     assert again.scale_factor == (0.5, 0.5)
     assert torch.equal(again.gt_instances.bboxes.tensor, sample.gt_instances.bboxes.tensor)

@@ -30,7 +30,7 @@ class DrawingDataset(BaseDataset):
         super().__init__(serialize_data=False, **kwargs)  # no gc.collect()
 
     def load_data_list(self):
-        """Wide and high pictures in an uneven mixture, for the aspect ratio sampler."""
+        """Wide and high images in an uneven mixture, for the aspect ratio sampler."""
         return [dict(width=3 + (i * 7) % 5, height=5, number=i) for i in range(self.length)]
 
     def prepare_data(self, idx):

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import torch
 
-from polynl_mmdet.engine.mmdet_tools import leave_process_group
+from polynl_mmdet.cli.mmdet_tools import leave_process_group
 
 
 def as_samples(predictions, dtype=torch.float64):
@@ -26,7 +26,7 @@ def as_samples(predictions, dtype=torch.float64):
 
 
 def evaluate(predictions, rank, world, options):
-    """Process this rank's share of the pictures, padded as mmengine's samplers do."""
+    """Process this rank's share of the images, padded as mmengine's samplers do."""
     from polynl_mmdet.evaluation import WIDERFaceMetric
 
     metric = WIDERFaceMetric(**options)

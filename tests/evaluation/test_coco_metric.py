@@ -9,7 +9,7 @@ from mmdet.registry import METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from polynl_mmdet.datasets.toy_coco import CLASSES, make_toy_coco
+from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
 
 
 @pytest.fixture

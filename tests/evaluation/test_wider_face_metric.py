@@ -13,15 +13,15 @@ from mmengine.registry import METRICS
 from mmengine.structures import InstanceData
 
 from polynl_mmdet.errors import InputError
-from polynl_mmdet.evaluation import (
+from polynl_mmdet.evaluation import WIDERFaceMetric
+from polynl_mmdet.wider_face import (
     WiderFaceGroundTruth,
-    WIDERFaceMetric,
     read_ground_truth,
     read_predictions,
     score_wider_face,
     write_ground_truth,
 )
-from polynl_mmdet.evaluation.wider_face_ground_truth import SETTINGS
+from polynl_mmdet.wider_face.ground_truth import SETTINGS
 
 OFFICIAL = {
     'wider_face/easy': 0.9448373912694071,
@@ -32,7 +32,7 @@ OFFICIAL = {
 
 @pytest.fixture
 def made(tmp_path):
-    """Ground truth of 31 pictures in a folder, and predictions for them."""
+    """Ground truth of 31 images in a folder, and predictions for them."""
     rng = np.random.default_rng(0)
     names = [f'{n // 10}--Event/p{n}' for n in range(31)]
     counts = rng.integers(0, 6, len(names))
@@ -81,7 +81,7 @@ def test_one_process(made):
     assert result == expected(gt_dir, predictions, iou_thr=0.8)
 
 
-def test_two_processes_and_an_uneven_number_of_pictures(made, tmp_path):
+def test_two_processes_and_an_uneven_number_of_images(made, tmp_path):
     gt_dir, predictions = made
     assert len(predictions) % 2 == 1
     results = evaluate_in_two(tmp_path, predictions, dict(gt_dir=gt_dir))
@@ -96,7 +96,7 @@ def test_official_figures_in_one_process_and_in_two(data_root, tmp_path):
     assert evaluate_in_two(tmp_path, predictions, options) == [alone, alone]
 
 
-def test_pictures_shown_twice_count_once(made):
+def test_images_shown_twice_count_once(made):
     gt_dir, predictions = made
     metric = WIDERFaceMetric(gt_dir)
     samples = as_samples(predictions)
@@ -117,7 +117,7 @@ def test_takes_data_samples_as_objects(made):
         assert metric.evaluate(len(given)) == expected(gt_dir, predictions)
 
 
-def test_subset_counts_the_pictures_tested(made):
+def test_subset_counts_the_images_tested(made):
     gt_dir, predictions = made
     some = {name: rows for name, rows in predictions.items() if name.startswith('1--')}
     result = evaluate(some, 0, 1, dict(gt_dir=gt_dir, subset=True))
@@ -125,7 +125,7 @@ def test_subset_counts_the_pictures_tested(made):
     assert result['wider_face/hard'] > expected(gt_dir, some)['wider_face/hard']
 
 
-def test_pictures_outside_the_ground_truth_do_not_count(made):
+def test_images_outside_the_ground_truth_do_not_count(made):
     gt_dir, predictions = made
     more = {**predictions, '9--Other/p1': np.array([[1, 2, 3, 4, 5.0]])}
     assert evaluate(more, 0, 1, dict(gt_dir=gt_dir)) == expected(gt_dir, predictions)
@@ -171,7 +171,7 @@ def test_refuses_bad_options(options, says):
 @pytest.mark.parametrize(
     'row', [[1, 2, np.nan, 4, 1], [1, 2, -3, 4, 1], [1, 2, 3, 4, np.inf]], ids=str
 )
-def test_refuses_bad_detections_by_picture(made, row):
+def test_refuses_bad_detections_by_image(made, row):
     metric = WIDERFaceMetric(made[0])
     with pytest.raises(InputError, match=r'0--Event/p1\.jpg: a detection'):
         metric.process({}, as_samples({'0--Event/p1': np.array([row], dtype=float)}))

@@ -19,7 +19,7 @@ def iou(box, other):
     return overlap / (area + other_area - overlap)
 
 
-def walk_picture(detections, boxes, counted, iou_thr):
+def walk_image(detections, boxes, counted, iou_thr):
     """Go through detections, best first: how many faces are found, and is each a proposal."""
     state = ['new'] * len(boxes)
     found, proposal = [], []
@@ -40,19 +40,19 @@ def walk_picture(detections, boxes, counted, iou_thr):
     return found, proposal
 
 
-def oracle(predictions, pictures, counted, iou_thr=0.5, subset=False):
+def oracle(predictions, images, counted, iou_thr=0.5, subset=False):
     """AP of one setting.
 
     Args:
         predictions (dict): name: list of (x, y, w, h, score).
-        pictures (dict): name: list of (x, y, w, h).
+        images (dict): name: list of (x, y, w, h).
         counted (dict): name: list of bool.
     """
     every = [row[4] for rows in predictions.values() for row in rows]
     low, high = (min(every), max(every)) if every else (0, 1)
     faces = 0
     proposals, recalled = [0] * 1000, [0] * 1000
-    for name, boxes in pictures.items():
+    for name, boxes in images.items():
         if subset and name not in predictions:
             continue
         faces += sum(counted[name])
@@ -63,7 +63,7 @@ def oracle(predictions, pictures, counted, iou_thr=0.5, subset=False):
         rows.sort(key=lambda row: -row[4])
         if not rows or not boxes:
             continue
-        found, proposal = walk_picture(rows, boxes, counted[name], iou_thr)
+        found, proposal = walk_image(rows, boxes, counted[name], iou_thr)
         for step in range(1000):
             accepted = [n for n, row in enumerate(rows) if row[4] >= 1 - (step + 1) / 1000]
             if accepted:

@@ -25,7 +25,7 @@ def one_by_one(function):
     """Lift a reference on (N, C), given the map's size, to (B, C, H, W)."""
 
     def lifted(layer, x: Tensor) -> Tensor:
-        results = [function(layer, rows(picture), x.shape[2:]) for picture in x]
+        results = [function(layer, rows(image), x.shape[2:]) for image in x]
         return torch.stack([r.T.reshape(x.shape[1:]) for r in results])
 
     return lifted

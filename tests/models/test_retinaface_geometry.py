@@ -70,7 +70,7 @@ def test_boxes_encoded_and_decoded(name):
     anchors, boxes = random_boxes(generator, 500), random_boxes(generator, 500)
     # Up to 51 times an anchor's size: mmdet's coder clips past 62.
     back = coder.decode(anchors, coder.encode(anchors, boxes), max_shape=(300, 300))
-    # mmdet's coder works in float32: 1e-5 of the picture's size.
+    # mmdet's coder works in float32: 1e-5 of the image's size.
     assert (back - boxes).abs().max() < 1e-5 * boxes.max()
 
 

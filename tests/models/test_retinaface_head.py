@@ -31,7 +31,7 @@ CODER = dict(
 TEST_CFG = dict(
     score_thr=0.3, nms_pre=5000, nms=dict(type='nms', iou_threshold=0.4, offset=1), max_per_img=750
 )
-SIZES = [(8, 10), (4, 5)]  # of a picture of 64 x 80
+SIZES = [(8, 10), (4, 5)]  # of an image of 64 x 80
 META = dict(img_shape=(64, 80), pad_shape=(64, 80), ori_shape=(64, 80), scale_factor=(1.0, 1.0))
 
 
@@ -146,7 +146,7 @@ def test_loss_agrees_with_loops(sigmoid, seed):
 
 
 @pytest.mark.parametrize('share', [True, False])
-def test_no_face_pictures_train(share):
+def test_no_face_images_train(share):
     head = make_head(share_levels=share)
     outputs = make_outputs(head, 2)
     losses = head.loss_by_feat(*outputs, [make_faces([])] * 2, [META] * 2, None)
@@ -214,7 +214,7 @@ def test_box_loss_on_decoded_boxes(loss):
 
 
 def test_padding_does_not_train():
-    """Anchors past a picture's padded shape are in no loss."""
+    """Anchors past an image's padded shape are in no loss."""
     head = make_head(neg_pos_ratio=-1)
     outputs = [[x.detach().requires_grad_() for x in maps] for maps in make_outputs(head, 1)]
     meta = dict(META, img_shape=(64, 32), pad_shape=(64, 32))
@@ -320,7 +320,7 @@ def test_nothing_found():
 
 
 def test_nothing_is_found_in_padding():
-    """A smaller picture of a batch gives what its part of the maps gives."""
+    """A smaller image of a batch gives what its part of the maps gives."""
     head = make_head()
     outputs = make_outputs(head, 1)
     meta = dict(META, img_shape=(64, 33))  # 5 columns of stride 8, 3 of stride 16

@@ -10,7 +10,7 @@ from poly_nl_cases import make_input, make_params, relative_error, with_grads
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from polynl_mmdet.engine.mmdet_tools import leave_process_group
+from polynl_mmdet.cli.mmdet_tools import leave_process_group
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
 METHODS = ('literal', 'covariance', 'auto')

@@ -1,11 +1,11 @@
-"""tools/browse_faces.py writes a picture of a pipeline's steps."""
+"""tools/browse_faces.py writes an image of a pipeline's steps."""
 
 from __future__ import annotations
 
 import cv2
 import pytest
 
-from polynl_mmdet.datasets.toy_wider import make_toy_wider
+from polynl_mmdet.datasets.toy.wider import make_toy_wider
 
 CONFIG = """
 train_dataloader = dict(dataset=dict(
@@ -33,15 +33,15 @@ def config(tmp_path):
 
 
 def test_one_column_a_step_with_boxes(run_tool, config, tmp_path):
-    done = run_tool('browse_faces.py', config, '--out', tmp_path / 'faces.png', '--pictures', 2)
+    done = run_tool('browse_faces.py', config, '--out', tmp_path / 'faces.png', '--images', 2)
     assert done.returncode == 0, done.stdout
-    assert '2 pictures after 3 steps each' in done.stdout
+    assert '2 images after 3 steps each' in done.stdout
     assert cv2.imread(str(tmp_path / 'faces.png')).shape == (480, 720, 3)
 
 
 def test_bad_arguments_are_one_line(run_tool, config, tmp_path):
     for options, says in (
-        ([config, '--pictures', 0], '--pictures: 0'),
+        ([config, '--images', 0], '--images: 0'),
         ([config, '--out', tmp_path / 'x.xyz'], '--out: '),
         ([tmp_path / 'absent.py'], f'{tmp_path / "absent.py"}: no such config file'),
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polynl_mmdet.datasets.toy_wider import make_toy_wider
+from polynl_mmdet.datasets.toy.wider import make_toy_wider
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def test_counts_what_is_there(run_tool, toy):
     assert done.returncode == 0, done.stdout
     for line in (
         'partial    WIDER_train/images',
-        '7 pictures of 12,880',
+        '7 images of 12,880',
         'partial    WIDER_val/images',
-        '5 pictures of 3,226',
+        '5 images of 3,226',
         'not there  WIDER_test/images',
         'get WIDER_test.zip from http://shuoyang1213.me/WIDERFACE/',
         'partial    eval_tools/ground_truth',
@@ -34,20 +34,20 @@ def test_counts_what_is_there(run_tool, toy):
 
 
 def test_names_what_is_broken(run_tool, toy):
-    pictures = sorted((toy / 'WIDER_train' / 'images').rglob('*.jpg'))
-    pictures[0].write_bytes(pictures[0].read_bytes()[:1500])
-    pictures[1].write_bytes(b'nothing')
-    pictures[2].unlink()
+    images = sorted((toy / 'WIDER_train' / 'images').rglob('*.jpg'))
+    images[0].write_bytes(images[0].read_bytes()[:1500])
+    images[1].write_bytes(b'nothing')
+    images[2].unlink()
     split = toy / 'wider_face_split' / 'wider_face_val_bbx_gt.txt'
     split.write_text(split.read_text().replace('.jpg\n', '.jpg\n9', 1))
     done = run_tool('check_wider_face.py', toy)
     assert done.returncode == 1
     assert 'BROKEN     WIDER_train/images' in done.stdout
-    assert f'{pictures[0].relative_to(toy)}: ' in done.stdout
+    assert f'{images[0].relative_to(toy)}: ' in done.stdout
     assert 'truncated' in done.stdout
-    assert f'{pictures[1].relative_to(toy)}: not a picture' in done.stdout
-    name = pictures[2].relative_to(toy / 'WIDER_train' / 'images')
-    assert f'picture {name} is missing' in done.stdout
+    assert f'{images[1].relative_to(toy)}: not an image' in done.stdout
+    name = images[2].relative_to(toy / 'WIDER_train' / 'images')
+    assert f'image {name} is missing' in done.stdout
     assert f'{split}:2: ' in done.stdout
     quick = run_tool('check_wider_face.py', toy, '--no-decode')
     assert 'truncated' not in quick.stdout
@@ -64,7 +64,7 @@ def test_says_where_to_get_what_is_missing(run_tool, tmp_path):
 def test_real_sample(run_tool, data_root):
     done = run_tool('check_wider_face.py', data_root / 'wider_mini')
     assert done.returncode == 1
-    assert '12 pictures of 3,226' in done.stdout
+    assert '12 images of 3,226' in done.stdout
     assert '67 faces of 39,708' in done.stdout
     assert 'MISSING    WIDER_train/images' in done.stdout
 

@@ -203,9 +203,9 @@ def test_bad_files(tool, tmp_path):
 
 
 def detect(model, path):
-    picture = cv2.imread(str(path))
-    sample = DetDataSample(metainfo=dict(img_shape=picture.shape[:2], ori_shape=picture.shape[:2]))
-    inputs = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    image = cv2.imread(str(path))
+    sample = DetDataSample(metainfo=dict(img_shape=image.shape[:2], ori_shape=image.shape[:2]))
+    inputs = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     with torch.no_grad():
         (result,) = model.test_step(dict(inputs=[inputs], data_samples=[sample]))
     return result.pred_instances
@@ -218,11 +218,11 @@ def test_real_weights_give_the_reference_detections(tool, data_root, tmp_path):
     model = build(MOBILENET)
     load_checkpoint(model, str(out), map_location='cpu', strict=True)
     reference = np.load(folder / 'reference_detections.npz')
-    pictures = {path.stem: path for path in (data_root / 'wider_mini').rglob('*.jpg')}
+    images = {path.stem: path for path in (data_root / 'wider_mini').rglob('*.jpg')}
     assert len(reference.files) == 12
     for name in reference.files:
         expected = reference[name][np.argsort(-reference[name][:, 4], kind='stable')]
-        found = detect(model, pictures[name])
+        found = detect(model, images[name])
         assert len(found) == len(expected), name
         np.testing.assert_allclose(found.bboxes, expected[:, :4], atol=0.05, rtol=0)
         np.testing.assert_allclose(found.scores, expected[:, 4], atol=1e-4, rtol=0)

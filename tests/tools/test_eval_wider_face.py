@@ -55,8 +55,8 @@ def test_one_event(run_tool, wider_eval, picnic):
     whole, subset = run_tool(*arguments), run_tool(*arguments, '--subset')
     assert whole.returncode == subset.returncode == 0
     for done, effect in ((whole, 'counted as no detections'), (subset, 'left out')):
-        assert f'{3226 - count} pictures without a prediction file, {effect}' in done.stdout
-        assert 'matches no picture: 22--Picnic/stranger.txt' in done.stdout
+        assert f'{3226 - count} images without a prediction file, {effect}' in done.stdout
+        assert 'matches no image: 22--Picnic/stranger.txt' in done.stdout
     easy = [float(re.search(r'easy +(\S+)', done.stdout)[1]) for done in (whole, subset)]
     assert easy[0] < 0.1 < 0.8 < easy[1]
 
@@ -90,4 +90,4 @@ def test_predictions_of_something_else(run_tool, wider_eval, tmp_path):
     (tmp_path / 'a.txt').write_text('x')
     done = run_tool('eval_wider_face.py', tmp_path, wider_eval / 'ground_truth')
     assert done.returncode == 2
-    assert '1 files, none for a picture' in done.stdout
+    assert '1 files, none for an image' in done.stdout

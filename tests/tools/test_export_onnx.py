@@ -54,8 +54,8 @@ def demo():
 
 
 @pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / 'picture.png'
+def image(tmp_path):
+    path = tmp_path / 'image.png'
     pixels = np.random.default_rng(0).integers(0, 255, (61, 83, 3), np.uint8)
     cv2.imwrite(str(path), pixels)
     return path
@@ -112,23 +112,23 @@ def test_sizes_of_real_use(tool, tmp_path, capsys):
         assert f'generated {size}: boxes' in printed
 
 
-def test_a_difference_ends_with_an_error(tool, picture, tmp_path, capsys):
+def test_a_difference_ends_with_an_error(tool, image, tmp_path, capsys):
     out = tmp_path / 'face.onnx'
-    options = ('--image', picture, '--size', '64x64', '--tolerance', '-1')
+    options = ('--image', image, '--size', '64x64', '--tolerance', '-1')
     assert export(tool, MOBILENET, 'none', out, *options) == 1
     captured = capsys.readouterr()
     assert 'above -1; nothing was written' in captured.err
-    assert 'picture.png 64x64' in captured.err
-    assert list(tmp_path.iterdir()) == [picture]
+    assert 'image.png 64x64' in captured.err
+    assert list(tmp_path.iterdir()) == [image]
 
 
-def test_bad_input(tool, picture, tmp_path):
+def test_bad_input(tool, image, tmp_path):
     out = tmp_path / 'face.onnx'
     for args, message in (
         (('no.py', 'none', out), 'no such config'),
         ((MOBILENET, 'no.pth', out), 'no such file'),
         ((MOBILENET, 'none', tmp_path / 'no' / 'x.onnx'), 'folder that does not exist'),
-        ((MOBILENET, 'none', out, '--image', MOBILENET), 'not a picture'),
+        ((MOBILENET, 'none', out, '--image', MOBILENET), 'not an image'),
         ((MOBILENET, 'none', out, '--size', '64'), 'accepted: HEIGHTxWIDTH'),
     ):
         with pytest.raises(InputError, match=message):
@@ -152,22 +152,22 @@ def trained(tool, data_root, tmp_path_factory):
     if not source.is_file():
         pytest.skip(f'no real weights at {source}')
     load_tool('convert_retinaface').main([str(source), str(folder / 'model.pth')])
-    picture = sorted((data_root / 'wider_mini/WIDER_val').rglob('*.jpg'))[0]
-    assert export(tool, MOBILENET, folder / 'model.pth', folder / 'face.onnx', '--image', picture,
+    image = sorted((data_root / 'wider_mini/WIDER_val').rglob('*.jpg'))[0]
+    assert export(tool, MOBILENET, folder / 'model.pth', folder / 'face.onnx', '--image', image,
                   '--size', '480x640', '683x1024', '1000x600') == 0  # fmt: skip
     return folder
 
 
 def test_real_detections_without_torch(trained, data_root, tmp_path):
     """Of a process that has onnxruntime, NumPy and OpenCV alone: the reference's detections."""
-    pictures = sorted((data_root / 'wider_mini/WIDER_val').rglob('*.jpg'))
+    images = sorted((data_root / 'wider_mini/WIDER_val').rglob('*.jpg'))
     out = tmp_path / 'faces'
-    done = run_blocked(trained / 'face.onnx', *pictures, '--out', out, '--score-thr', '0.02')
+    done = run_blocked(trained / 'face.onnx', *images, '--out', out, '--score-thr', '0.02')
     assert done.returncode == 0, done.stderr
-    assert f'[{len(pictures)}/{len(pictures)}]' in done.stdout
-    report = json.loads((out / 'faces.json').read_text())['pictures']
+    assert f'[{len(images)}/{len(images)}]' in done.stdout
+    report = json.loads((out / 'faces.json').read_text())['images']
     reference = np.load(data_root / 'retinaface_mobilenet025/reference_detections.npz')
-    for path in pictures:
+    for path in images:
         faces = report[path.name]
         found = np.array(
             [[*f['bbox'], f['score'], *np.ravel(list(f['landmarks'].values()))] for f in faces]
@@ -187,23 +187,23 @@ def test_real_detections_without_torch(trained, data_root, tmp_path):
     [({'scale': (300, 200)}, True), ({'scale': (90, 70)}, False), ({'scale_factor': 1.37}, True)],
 )
 def test_the_demo_does_what_mmdet_does(tool, demo, trained, data_root, resize, keep_ratio):
-    """Resizing, the NMS and the way back to the picture's pixels."""
-    picture = cv2.imread(str(sorted((data_root / 'wider_mini/WIDER_val').rglob('*.jpg'))[0]))
-    picture = cv2.resize(picture, (331, 217))
+    """Resizing, the NMS and the way back to the image's pixels."""
+    image = cv2.imread(str(sorted((data_root / 'wider_mini/WIDER_val').rglob('*.jpg'))[0]))
+    image = cv2.resize(image, (331, 217))
     detector = init_detector(str(MOBILENET), str(trained / 'model.pth'), device='cpu')
     pipeline = detector.cfg.test_dataloader.dataset.pipeline
     pipeline[1] = dict(type='FaceResize', keep_ratio=keep_ratio, **resize)
     session, settings = demo.load(str(trained / 'face.onnx'), 1)
     settings['resize'] = tool.test_resize(detector.cfg)
-    expected = inference_detector(detector, picture).pred_instances
-    boxes, scores, points = demo.detect(session, settings, picture)
+    expected = inference_detector(detector, image).pred_instances
+    boxes, scores, points = demo.detect(session, settings, image)
     assert len(expected) > 0
     np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(boxes, expected.bboxes, atol=1e-2)
     np.testing.assert_allclose(points, expected.keypoints, atol=1e-2)
 
 
-def test_the_demo_names_bad_input(tool, picture, tmp_path):
+def test_the_demo_names_bad_input(tool, image, tmp_path):
     pyramid = tmp_path / 'pyramid.onnx'
     assert export(tool, TOY_MASKS, 'none', pyramid, '--size', '64x64') == 0
     text = tmp_path / 'text.onnx'
@@ -213,14 +213,14 @@ def test_the_demo_names_bad_input(tool, picture, tmp_path):
         (text, 'onnxruntime cannot load it'),
         (pyramid, 'no face detector'),
     ):
-        done = run_blocked(model, picture, '--out', tmp_path / 'out')
+        done = run_blocked(model, image, '--out', tmp_path / 'out')
         assert done.returncode == 2
         assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    done = run_blocked(pyramid, picture, '--out', tmp_path)
+    done = run_blocked(pyramid, image, '--out', tmp_path)
     assert 'accepted: another folder' in done.stderr
-    done = run_blocked(pyramid, picture, picture, '--out', tmp_path / 'out')
-    assert 'several pictures are called picture.png' in done.stderr
+    done = run_blocked(pyramid, image, image, '--out', tmp_path / 'out')
+    assert 'several images are called image.png' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['export_onnx', 'onnx_face_demo'])

@@ -1,4 +1,4 @@
-"""tools/face_demo.py on pictures good and bad."""
+"""tools/face_demo.py on images good and bad."""
 
 from __future__ import annotations
 
@@ -42,30 +42,28 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / 'pictures'
+def images(tmp_path):
+    folder = tmp_path / 'images'
     (folder / 'sub').mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ('a.png', 'a.jpg', 'sub/b.BMP'):
         cv2.imwrite(str(folder / name.lower()), rng.integers(0, 255, (70, 90, 3), np.uint8))
     (folder / 'sub/b.bmp').rename(folder / 'sub/b.BMP')
-    (folder / 'broken.jpg').write_text('not a picture')
-    (folder / 'notes.txt').write_text('no picture either')
+    (folder / 'broken.jpg').write_text('not an image')
+    (folder / 'notes.txt').write_text('no image either')
     return folder
 
 
-def test_folder(tool, checkpoint, pictures, tmp_path, capsys):
+def test_folder(tool, checkpoint, images, tmp_path, capsys):
     out = tmp_path / 'out'
-    tool.main(
-        [str(pictures), str(CONFIG), str(checkpoint), '--out', str(out), '--score-thr', '0.3']
-    )
+    tool.main([str(images), str(CONFIG), str(checkpoint), '--out', str(out), '--score-thr', '0.3'])
     report = json.loads((out / 'faces.json').read_text())
-    assert sorted(report['pictures']) == ['a.jpg', 'a.png', 'sub/b.BMP']
+    assert sorted(report['images']) == ['a.jpg', 'a.png', 'sub/b.BMP']
     assert report['unreadable'] == ['broken.jpg']
     captured = capsys.readouterr()
     assert 'broken.jpg' in captured.out + captured.err
     assert '4/4' in captured.err  # progress
-    faces = [face for found in report['pictures'].values() for face in found]
+    faces = [face for found in report['images'].values() for face in found]
     assert faces
     for face in faces:
         assert len(face['bbox']) == 4
@@ -82,14 +80,14 @@ def test_folder(tool, checkpoint, pictures, tmp_path, capsys):
         assert drawn.shape == (70, 90, 3)
 
 
-def test_one_picture(tool, checkpoint, pictures, tmp_path):
+def test_one_image(tool, checkpoint, images, tmp_path):
     out = tmp_path / 'out'
-    tool.main([str(pictures / 'a.png'), str(CONFIG), str(checkpoint), '--out', str(out)])
-    assert list(json.loads((out / 'faces.json').read_text())['pictures']) == ['a.png']
+    tool.main([str(images / 'a.png'), str(CONFIG), str(checkpoint), '--out', str(out)])
+    assert list(json.loads((out / 'faces.json').read_text())['images']) == ['a.png']
 
 
-def test_bad_input(tool, checkpoint, pictures, tmp_path):
-    def run(source=pictures, config=CONFIG, weights=checkpoint, out=tmp_path / 'out'):
+def test_bad_input(tool, checkpoint, images, tmp_path):
+    def run(source=images, config=CONFIG, weights=checkpoint, out=tmp_path / 'out'):
         tool.main([str(source), str(config), str(weights), '--out', str(out)])
 
     with pytest.raises(InputError, match='no such file or folder'):
@@ -97,12 +95,12 @@ def test_bad_input(tool, checkpoint, pictures, tmp_path):
     with pytest.raises(InputError, match='no such file'):
         run(weights=tmp_path / 'none.pth')
     with pytest.raises(InputError, match='another folder'):
-        run(out=pictures)
-    with pytest.raises(InputError, match='none of 1 pictures can be read'):
-        run(source=pictures / 'broken.jpg')
+        run(out=images)
+    with pytest.raises(InputError, match='none of 1 images can be read'):
+        run(source=images / 'broken.jpg')
     empty = tmp_path / 'empty'
     empty.mkdir()
-    with pytest.raises(InputError, match='no pictures below it'):
+    with pytest.raises(InputError, match='no images below it'):
         run(source=empty)
     other = tmp_path / 'other.py'
     other.write_text("model = dict(type='RetinaNet')")

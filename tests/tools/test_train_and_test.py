@@ -1,4 +1,4 @@
-"""tools/train.py, test.py and the shell scripts, end to end on a few toy pictures."""
+"""tools/train.py, test.py and the shell scripts, end to end on a few toy images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from polynl_mmdet.datasets.toy_coco import make_toy_coco
+from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
 CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
 
@@ -65,12 +65,12 @@ def test_train_test_and_resume(run_tool, toy, tmp_path):
     assert Path((work / 'last_checkpoint').read_text()) == checkpoint
 
     done = run_tool(
-        'test.py', CONFIG, checkpoint, '--work-dir', work / 'test', '--show-dir', 'pictures',
+        'test.py', CONFIG, checkpoint, '--work-dir', work / 'test', '--show-dir', 'images',
         *options(toy),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert 'segm_mAP_50' in done.stdout
-    assert len(list(work.glob('test/*/pictures/*.jpg'))) == 3
+    assert len(list(work.glob('test/*/images/*.jpg'))) == 3
 
     done = run_tool('train.py', CONFIG, '--work-dir', work, '--resume', *options(toy, 2))
     assert done.returncode == 0, done.stdout[-3000:]

@@ -75,7 +75,7 @@ def trained(repo_root, config, path):
     torch.save({'state_dict': model.state_dict()}, path)
 
 
-def test_two_models_on_a_real_picture(data_root, repo_root, run_tool, tmp_path):
+def test_two_models_on_a_real_image(data_root, repo_root, run_tool, tmp_path):
     image = sorted((data_root / 'coco_mini' / 'val2017').glob('*.jpg'))[0]
     for config, name in ((CONTROL, 'control.pth'), (WITH_LAYER, 'layer.pth')):
         trained(repo_root, config, tmp_path / name)
@@ -106,15 +106,15 @@ def test_two_models_on_a_real_picture(data_root, repo_root, run_tool, tmp_path):
 
 
 def test_bad_input_is_named(run_tool, tmp_path):
-    picture = tmp_path / 'a.png'
-    cv2.imwrite(str(picture), np.zeros((64, 64, 3), np.uint8))
+    image = tmp_path / 'a.png'
+    cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
     text = tmp_path / 'text.jpg'
-    text.write_text('not a picture')
+    text.write_text('not an image')
     for arguments, words in (
-        (['nowhere.py', '--image', picture], ['nowhere.py', 'no such config']),
-        ([CONTROL, '--image', text, '--stage', 'c3'], ['text.jpg', 'not a picture']),
-        ([CONTROL, '--image', picture, '--stage', 'c5'], ['--stage', "'c5'", 'c2, c3']),
-        ([CONTROL, tmp_path / 'no.pth', '--image', picture], ['no.pth', 'no such file']),
+        (['nowhere.py', '--image', image], ['nowhere.py', 'no such config']),
+        ([CONTROL, '--image', text, '--stage', 'c3'], ['text.jpg', 'not an image']),
+        ([CONTROL, '--image', image, '--stage', 'c5'], ['--stage', "'c5'", 'c2, c3']),
+        ([CONTROL, tmp_path / 'no.pth', '--image', image], ['no.pth', 'no such file']),
     ):
         done = run_tool('visualize_receptive_field.py', *arguments, '--out', tmp_path / 'o.png')
         assert done.returncode == 2, done.stdout

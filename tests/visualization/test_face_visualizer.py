@@ -56,7 +56,7 @@ def test_low_scores_and_unannotated_landmarks_are_not_drawn(tmp_path):
     assert not image[115, 140].any()
 
 
-def test_a_face_beyond_the_picture_leaves_it_in_its_place():
+def test_a_face_beyond_the_image_leaves_it_in_its_place():
     random = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     sample = DetDataSample()
     sample.pred_instances = InstanceData(

@@ -1,4 +1,4 @@
-# RetinaFace's schedule (Sec. 4.2): 32 pictures a step, learning rate 1e-3 rising to 1e-2 over 5
+# RetinaFace's schedule (Sec. 4.2): 32 images a step, learning rate 1e-3 rising to 1e-2 over 5
 # epochs, divided by 10 at epochs 55 and 68 of 80.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=80, val_interval=10)
 val_cfg = dict(type='ValLoop')
@@ -15,5 +15,5 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=80, milestones=[55, 68], gamma=0.1),
 ]
 
-# 8 GPUs x 4 pictures. Enable it (or --auto-scale-lr) where the total differs.
+# 8 GPUs x 4 images. Enable it (or --auto-scale-lr) where the total differs.
 auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -1,7 +1,7 @@
 """Resize and flip, with landmarks.
 
 mmdet's ``Resize`` and ``RandomFlip`` leave ``gt_keypoints`` where they were, and mmcv's move them
-but clip them to the picture and keep left eyes left. ``Pad`` adds pixels at the right and bottom
+but clip them to the image and keep left eyes left. ``Pad`` adds pixels at the right and bottom
 and ``PhotoMetricDistortion`` moves nothing: mmdet's own serve.
 """
 
@@ -19,11 +19,11 @@ MIRRORED = (1, 0, 2, 4, 3)
 class FaceResize(Resize):
     """mmdet's ``Resize``; ``gt_keypoints`` follow and are not clipped.
 
-    Clipping would put a landmark that lies outside the picture in a place where it is not.
+    Clipping would put a landmark that lies outside the image in a place where it is not.
     """
 
     def transform(self, results: dict) -> dict:
-        """Resize the picture, its boxes and its landmarks."""
+        """Resize the image, its boxes and its landmarks."""
         results = super().transform(results)
         if 'gt_keypoints' in results:
             scale = np.asarray(results['scale_factor'], dtype=np.float32)

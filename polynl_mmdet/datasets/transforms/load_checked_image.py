@@ -1,4 +1,4 @@
-"""A picture from its file, whole and of the size that its annotation says."""
+"""An image from its file, whole and of the size that its annotation says."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
-class BadPictureError(InputError):
-    """A picture that cannot be used: missing, empty, cut off, not a picture, or of another size."""
+class BadImageError(InputError):
+    """An image that cannot be used: missing, empty, cut off, not an image, or of another size."""
 
 
 @TRANSFORMS.register_module()
 class LoadCheckedImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` that names what is wrong with a picture.
+    """mmcv's ``LoadImageFromFile`` that names what is wrong with an image.
 
     mmcv's fills what is missing of a truncated JPEG with grey, and says nothing. Grey, CMYK, 16-bit
-    pictures and those with transparency are read as 8-bit colour, as by mmcv's: 16 bits are cut to
+    images and those with transparency are read as 8-bit colour, as by mmcv's: 16 bits are cut to
     the upper 8, transparency is left out. The EXIF orientation is applied, unless ``color_type`` is
-    'color_ignore_orientation'. Where the annotation tells the picture's size (``height`` and
-    ``width`` in the results), the picture must have it.
+    'color_ignore_orientation'. Where the annotation tells the image's size (``height`` and
+    ``width`` in the results), the image must have it.
 
     Args:
         **kwargs: As in mmcv's; ``ignore_empty`` is not accepted.
 
     Raises:
-        BadPictureError: The picture is missing, empty, cut off, no picture, or of another size.
+        BadImageError: The image is missing, empty, cut off, no image, or of another size.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -43,17 +43,17 @@ class LoadCheckedImage(LoadImageFromFile):
             raise InputError(
                 'LoadCheckedImage.ignore_empty',
                 'True',
-                "accepted: bad_pictures='skip' of the dataset",
+                "accepted: bad_images='skip' of the dataset",
             )
         super().__init__(**kwargs)
 
     def transform(self, results: dict) -> dict:
-        """Read the picture of ``results['img_path']``."""
+        """Read the image of ``results['img_path']``."""
         path = results['img_path']
         content = self._read(path)
         found = how_cut_off(content)
         if found:
-            raise BadPictureError(path, found, 'accepted: a whole picture')
+            raise BadImageError(path, found, 'accepted: a whole image')
         img = self._decode(path, content, self.color_type)
         _compare_sizes(self, path, content, img, results)
         if self.to_float32:
@@ -66,10 +66,10 @@ class LoadCheckedImage(LoadImageFromFile):
         try:
             return fileio.get(path, backend_args=self.backend_args)
         except FileNotFoundError:
-            raise BadPictureError(path, 'the picture is missing', _WHERE) from None
+            raise BadImageError(path, 'the image is missing', _WHERE) from None
         except (OSError, ValueError) as error:  # ValueError: a name with a zero byte.
             reason = getattr(error, 'strerror', None) or str(error)
-            raise BadPictureError(path, f'cannot be read ({reason})', _WHERE) from None
+            raise BadImageError(path, f'cannot be read ({reason})', _WHERE) from None
 
     def _decode(self, path: str, content: bytes, color_type: str) -> np.ndarray:
         try:
@@ -77,18 +77,18 @@ class LoadCheckedImage(LoadImageFromFile):
         except Exception as error:
             # Decoders stumble in their own ways: cv2.error, UnidentifiedImageError, ...
             reason = in_one_line(error, 200) or type(error).__name__
-            raise BadPictureError(path, f'cannot be decoded ({reason})', _FORMATS) from None
+            raise BadImageError(path, f'cannot be decoded ({reason})', _FORMATS) from None
         if img is None or not img.size:
-            raise BadPictureError(path, 'not a picture that can be decoded', _FORMATS)
+            raise BadImageError(path, 'not an image that can be decoded', _FORMATS)
         return img
 
 
-_WHERE = "accepted: pictures under data_prefix['img']"
+_WHERE = "accepted: images under data_prefix['img']"
 _FORMATS = 'accepted: JPEG, PNG and what else OpenCV reads'
 
 
 def how_cut_off(content: bytes) -> str:
-    """What is missing of a picture file; '' if it is whole, or of a kind without an end mark.
+    """What is missing of an image file; '' if it is whole, or of a kind without an end mark.
 
     Args:
         content (bytes): The file. JPEG, PNG and WebP have an end that can be found; what else is
@@ -141,7 +141,7 @@ def _compare_sizes(
         if stored.shape[:2] == stated:
             found += f' once turned by its EXIF orientation, {height} x {width} as stored'
             accepted += (
-                '; where annotations are for pictures as stored, set color_type='
+                '; where annotations are for images as stored, set color_type='
                 "'color_ignore_orientation' of LoadImageFromFile"
             )
-    raise BadPictureError(path, found, accepted)
+    raise BadImageError(path, found, accepted)

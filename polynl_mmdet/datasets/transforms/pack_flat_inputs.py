@@ -1,4 +1,4 @@
-"""Packing that also takes pictures of one pixel's width or height that were flipped."""
+"""Packing that also takes images of one pixel's width or height that were flipped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class PackFlatInputs(PackDetInputs):
-    """mmdet's ``PackDetInputs``, for pictures that are resized to a single column or row too.
+    """mmdet's ``PackDetInputs``, for images that are resized to a single column or row too.
 
-    NumPy calls a flipped picture contiguous if it is one pixel wide, though its stride is negative,
+    NumPy calls a flipped image contiguous if it is one pixel wide, though its stride is negative,
     and torch takes no negative stride: mmdet's packing ends in a ValueError there.
     """
 

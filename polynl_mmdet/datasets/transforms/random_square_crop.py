@@ -13,13 +13,13 @@ from ...errors import InputError
 
 @TRANSFORMS.register_module()
 class RandomSquareCrop(BaseTransform):
-    """Crop a random square from the picture (RetinaFace, arXiv 1905.00641, section 4.2).
+    """Crop a random square from the image (RetinaFace, arXiv 1905.00641, section 4.2).
 
     The side is drawn evenly from ``scale_range`` times the shorter edge, the place evenly from all
-    that lie inside the picture. A face is kept when the centre of its box lies inside the crop; its
+    that lie inside the image. A face is kept when the centre of its box lies inside the crop; its
     box is clipped to the crop, its landmarks move along and are not clipped. Crops without any face
     to learn from are drawn again, up to ``max_tries`` times; then a face is drawn, and a place
-    among those that hold its centre. Pictures without a face to learn from are cropped all the
+    among those that hold its centre. Images without a face to learn from are cropped all the
     same.
 
     Required keys: img; optional: gt_bboxes (``BaseBoxes``), gt_bboxes_labels, gt_ignore_flags,
@@ -52,9 +52,9 @@ class RandomSquareCrop(BaseTransform):
         """Left, top and side in pixels of a crop that holds one of the centres, if there are any.
 
         Args:
-            width (int): Width of the picture in pixels.
-            height (int): Height of the picture in pixels.
-            centres (np.ndarray, optional): Centres inside the picture, shape (n, 2), in pixels.
+            width (int): Width of the image in pixels.
+            height (int): Height of the image in pixels.
+            centres (np.ndarray, optional): Centres inside the image, shape (n, 2), in pixels.
         """
         for _ in range(self.max_tries):
             side = self._draw_side(width, height)
@@ -76,7 +76,7 @@ class RandomSquareCrop(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        """Crop the picture, its boxes and its landmarks."""
+        """Crop the image, its boxes and its landmarks."""
         height, width = results['img'].shape[:2]
         boxes = results.get('gt_bboxes')
         centres = None

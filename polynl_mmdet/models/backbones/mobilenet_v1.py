@@ -92,7 +92,7 @@ class MobileNetV1(BaseModule):
         self._freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Pictures (B, 3, H, W) to maps of ceil(H / s) x ceil(W / s), s = 8, 16, 32."""
+        """Images (B, 3, H, W) to maps of ceil(H / s) x ceil(W / s), s = 8, 16, 32."""
         outs = []
         for index in range(len(STAGES)):
             x = getattr(self, f'stage{index + 1}')(x)

@@ -26,9 +26,9 @@ class RetinaFaceHead(AnchorHead):
     """1x1 convolutions that give each anchor class scores, box deltas and landmarks.
 
     The multi-task loss is the paper's (Sec. 3.1, without the dense branch): classification over
-    the positives and the hardest negatives of each picture, boxes over the positives, landmarks
+    the positives and the hardest negatives of each image, boxes over the positives, landmarks
     over those positives whose face has them. Classification and box loss are divided by the
-    number of positives in the batch (at least one a picture), the landmark loss by the number of
+    number of positives in the batch (at least one an image), the landmark loss by the number of
     positives with landmarks; points are counted one by one, so that a face may have some.
 
     Args:
@@ -167,7 +167,7 @@ class RetinaFaceHead(AnchorHead):
         gt: InstanceData,
         gt_ignore: InstanceData | None,
     ) -> tuple[Tensor, int, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """One picture's summed classification loss, positives (at least 1), and what the box and
+        """One image's summed classification loss, positives (at least 1), and what the box and
         the landmark loss compare: (P, 4) each, and (Q, 2) each over the annotated points."""
         for key in ('keypoints', 'keypoints_visible'):
             if key not in gt:
@@ -218,14 +218,14 @@ class RetinaFaceHead(AnchorHead):
         Args:
             cls_scores, bbox_preds, landmark_preds (list[Tensor]): As :meth:`forward` gives them.
             batch_img_metas (list[dict]): With ``img_shape``, and ``scale_factor`` (x, y)
-                where the picture was resized.
+                where the image was resized.
             cfg (ConfigDict, optional): Instead of ``test_cfg``.
-            rescale (bool): Whether results are in pixels of the original picture. Defaults to
+            rescale (bool): Whether results are in pixels of the original image. Defaults to
                 False.
             with_nms (bool): Defaults to True.
 
         Returns:
-            list[InstanceData]: For each picture ``bboxes`` (n, 4), ``scores`` (n,), ``labels``
+            list[InstanceData]: For each image ``bboxes`` (n, 4), ``scores`` (n,), ``labels``
             (n,) and ``keypoints`` (n, 5, 2), by falling score.
         """
         cfg = self.test_cfg if cfg is None else cfg
@@ -242,7 +242,7 @@ class RetinaFaceHead(AnchorHead):
         codes = codes.detach().float()
         results = []
         for index, meta in enumerate(batch_img_metas):
-            # Pictures of a batch may be padded to one size: nothing is found in the padding.
+            # Images of a batch may be padded to one size: nothing is found in the padding.
             inside = torch.cat(self.prior_generator.valid_flags(sizes, meta['img_shape'], device))
             found = (scores[index] > cfg.get('score_thr', 0.0)) & inside[:, None]
             anchor_ids, labels = found.nonzero(as_tuple=True)
@@ -265,8 +265,8 @@ class RetinaFaceHead(AnchorHead):
     def _finish(
         self, result: InstanceData, meta: dict, cfg: ConfigDict, rescale: bool, with_nms: bool
     ) -> InstanceData:
-        """Rescale one picture's detections to its original pixels, then the NMS."""
-        # A picture that was not resized may come without a factor.
+        """Rescale one image's detections to its original pixels, then the NMS."""
+        # An image that was not resized may come without a factor.
         if rescale and 'scale_factor' in meta:
             factor = [1 / scale for scale in meta['scale_factor']]
             result.bboxes = scale_boxes(result.bboxes, factor)
@@ -287,7 +287,7 @@ def _per_anchor(output: Tensor, size: int) -> Tensor:
 
 
 def _loss(loss: nn.Module, pairs: tuple[tuple[Tensor, Tensor], ...], average: float) -> Tensor:
-    """Loss of all pictures' (predictions, targets); zero, yet differentiable, without any."""
+    """Loss of all images' (predictions, targets); zero, yet differentiable, without any."""
     predictions, targets = (torch.cat(side) for side in zip(*pairs))
     if not len(targets):
         return predictions.sum()

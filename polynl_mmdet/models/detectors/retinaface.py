@@ -16,7 +16,7 @@ class RetinaFace(SingleStageDetector):
 
     As mmdet's SingleStageDetector, with five landmarks a face: each result's ``pred_instances``
     has ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and ``keypoints`` (n, 5, 2), left eye,
-    right eye, nose, left and right mouth corner, in pixels of the original picture.
+    right eye, nose, left and right mouth corner, in pixels of the original image.
 
     Args:
         backbone (dict): Any mmdet backbone, ``SiteResNet`` or ``MobileNetV1``.

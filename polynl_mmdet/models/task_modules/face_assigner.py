@@ -23,7 +23,7 @@ class FaceAssigner(BaseAssigner):
       best anchor, and those that lie in one with more than ``ignore_iof_thr`` of their area.
       They are positive only for a face that is not ignored.
 
-    mmdet's MaxIoUAssigner differs: in a picture whose faces are all ignored it calls every
+    mmdet's MaxIoUAssigner differs: in an image whose faces are all ignored it calls every
     anchor negative, small ignored faces (covering little of any anchor) train as background, a
     face's best anchor may go to a later face of lower IoU, and a face that overlaps no anchor
     claims all of them at ``min_pos_iou=0``.
@@ -59,7 +59,7 @@ class FaceAssigner(BaseAssigner):
         gt_instances_ignore: InstanceData | None = None,
         **kwargs,
     ) -> AssignResult:
-        """Assign the anchors of one picture.
+        """Assign the anchors of one image.
 
         Args:
             pred_instances (InstanceData): ``priors`` (n, 4), the anchors.

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
-    """Choose the negatives of one picture that train: those of the highest loss (SSD, Sec. 2.2).
+    """Choose the negatives of one image that train: those of the highest loss (SSD, Sec. 2.2).
 
-    A picture without positives is mined as if it had one: it trains on its ``ratio`` hardest
-    negatives, so that pictures without faces still count, and weigh no more than one face.
+    An image without positives is mined as if it had one: it trains on its ``ratio`` hardest
+    negatives, so that images without faces still count, and weigh no more than one face.
 
     Args:
         losses (Tensor): Classification loss of each anchor, (n,).

@@ -16,7 +16,7 @@ from .box_voting import box_voting
 
 @MODELS.register_module()
 class FaceTTAModel(BaseTTAModel):
-    """Merges the views of a picture by box voting, landmarks included.
+    """Merges the views of an image by box voting, landmarks included.
 
     Args:
         tta_cfg (dict): ``iou_thr`` (default 0.4) and ``max_per_img`` (default 750) of the vote.
@@ -36,10 +36,10 @@ class FaceTTAModel(BaseTTAModel):
         self.swap = list(swap)
 
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> list[DetDataSample]:
-        """Merge the views of each picture.
+        """Merge the views of each image.
 
         Args:
-            data_samples_list (list[list[DetDataSample]]): For each picture its views, whose
+            data_samples_list (list[list[DetDataSample]]): For each image its views, whose
                 ``pred_instances`` are in pixels of the original, flipped or not.
 
         Returns:
@@ -54,7 +54,7 @@ class FaceTTAModel(BaseTTAModel):
         return merged
 
     def _upright(self, view: DetDataSample) -> InstanceData:
-        """A view's detections as they are in the picture that was not flipped."""
+        """A view's detections as they are in the image that was not flipped."""
         found = view.pred_instances
         if not view.metainfo.get('flip', False):
             return found

@@ -1,0 +1,1 @@
+"""Running mmdet's own tools: where the process is ours."""

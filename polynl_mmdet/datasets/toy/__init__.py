@@ -1,0 +1,1 @@
+"""Draws the built-in data."""

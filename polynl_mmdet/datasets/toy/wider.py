@@ -1,0 +1,227 @@
+"""Drawn images with faces in the layout and the formats of WIDER FACE, for demos and tests.
+
+Every image depends on (seed, split, index) alone: the same on every machine and for any number of
+images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from polynl_mmdet.datasets.toy.face_drawing import (
+    Head,
+    blur_face,
+    cover_face,
+    draw_background,
+    draw_face,
+)
+from polynl_mmdet.datasets.toy.files import SPLITS, prepare_folder
+from polynl_mmdet.wider_face import WiderFaceGroundTruth, write_ground_truth
+from polynl_mmdet.wider_face.annotations import FaceAnnotations, write_annotations
+
+EVENTS = ('0--Portrait', '1--Group', '2--Crowd')
+SMALLEST = 8  # Pixels: height of the smallest face.
+WITH_LANDMARKS = 12  # Pixels: smaller faces have no landmarks in the annotation.
+# Smallest height in pixels and heaviest cover (0 none, 1 part, 2 heavy) of each setting.
+SETTINGS = {'easy': (32, 0), 'medium': (16, 1), 'hard': (SMALLEST, 2)}
+# Faces drawn, and their height in parts of the image's side, of each event.
+_FACES = {
+    '0--Portrait': (1, 2, 0.35, 0.6),
+    '1--Group': (2, 6, 0.12, 0.3),
+    '2--Crowd': (6, 16, 0, 0.14),
+}
+_ATTRIBUTES = ('blur', 'expression', 'illumination', 'invalid', 'occlusion', 'pose')
+
+
+@dataclass
+class ToyImage:
+    """A drawn image and its annotation.
+
+    Attributes:
+        name (str): ``EVENT/NAME.jpg``.
+        image (np.ndarray): uint8, shape (size, size, 3), BGR.
+        official (list): For each face x, y, w, h and the six official attributes.
+        landmarks (list): For each face 15 numbers, x, y, flag of five landmarks.
+    """
+
+    name: str
+    image: np.ndarray
+    official: list[list[int]] = field(default_factory=list)
+    landmarks: list[list[float]] = field(default_factory=list)
+
+
+def make_toy_wider(
+    out: str | Path,
+    train: int = 400,
+    val: int = 80,
+    seed: int = 0,
+    size: int = 256,
+    overwrite: bool = False,
+) -> None:
+    """Write drawn images where WIDER FACE has its own.
+
+    - ``WIDER_{train,val}/images/EVENT/*.jpg``
+    - ``wider_face_split/wider_face_{train,val}_bbx_gt.txt``
+    - ``retinaface_gt_v1.1/{train,val}/label.txt``, both with landmarks
+    - ``eval_tools/ground_truth/wider_{face,easy,medium,hard}_val.mat``
+
+    About one image in 20 has no face. Of the faces a part is partly covered, and a part so
+    blurred that it is flagged invalid. Landmarks of faces under 12 pixels and of invalid ones are
+    not annotated.
+
+    Args:
+        out (str | Path): Folder, made where it is missing.
+        train (int): Training images, at least 1. Defaults to 400.
+        val (int): Validation images, at least 1. Defaults to 80.
+        seed (int): Non-negative. Defaults to 0.
+        size (int): Side of the square images in pixels, at least 64. Defaults to 256.
+        overwrite (bool): Whether to write over toy data that is already there. Defaults to False.
+
+    Raises:
+        InputError: A number is out of its range, or ``out`` has annotations already.
+    """
+    out = Path(out)
+    prepare_folder(
+        out / 'wider_face_split',
+        overwrite,
+        train=(train, 1),
+        val=(val, 1),
+        seed=(seed, 0),
+        size=(size, 64),
+    )
+    for split, count in zip(SPLITS, (train, val)):
+        images = _write_images(out / f'WIDER_{split}' / 'images', split, count, seed, size)
+        _write_labels(out, split, images)
+        if split == 'val':
+            _write_ground_truth(out / 'eval_tools' / 'ground_truth', images)
+
+
+def draw_image(seed: int, split: str, index: int, size: int) -> ToyImage:
+    """Draw one image; it depends on nothing but the arguments.
+
+    Args:
+        seed (int): Seed of the set.
+        split (str): One of ``SPLITS``.
+        index (int): Number of the image in its split.
+        size (int): Side in pixels.
+    """
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    event = EVENTS[index % len(EVENTS)]
+    number, title = event.split('--')
+    image = ToyImage(
+        f'{event}/{number}_{title}_{title}_{number}_{index}.jpg', draw_background(rng, size)
+    )
+    fewest, most, low, high = _FACES[event]
+    count = 0 if rng.random() < 0.05 else rng.integers(fewest, most + 1)
+    taken: list[np.ndarray] = []
+    for _ in range(count):
+        head = _place_head(rng, size, max(low * size, SMALLEST), max(high * size, 12), taken)
+        if head is not None:
+            taken.append(head.box())
+            _add_face(rng, image, head)
+    noisy = image.image + rng.normal(0, 3, image.image.shape)
+    image.image = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+    return image
+
+
+def _place_head(
+    rng: np.random.Generator, size: int, low: float, high: float, taken: list[np.ndarray]
+) -> Head | None:
+    """A head of a height between low and high pixels that touches no other; None if none fits."""
+    for _ in range(30):
+        height = np.exp(rng.uniform(np.log(low), np.log(high)))
+        half = np.array([height / rng.uniform(1.2, 1.45), height]) / 2
+        head = Head(
+            rng.uniform(half[1] + 2, size - half[1] - 2, 2),
+            half,
+            rng.uniform(-20, 20),
+            rng.uniform(-0.3, 0.3),
+        )
+        box = head.box()
+        if all(
+            (box[:2] > other[2:] + 3).any() or (box[2:] < other[:2] - 3).any() for other in taken
+        ):
+            return head
+    return None
+
+
+def _add_face(rng: np.random.Generator, image: ToyImage, head: Head) -> None:
+    """Draw a face and note its annotation."""
+    draw_face(rng, image.image, head)
+    covered = np.zeros(5, dtype=bool)
+    occlusion = int(rng.choice(3, p=(0.75, 0.15, 0.1)))
+    if occlusion:
+        part = rng.uniform(0.2, 0.3) if occlusion == 1 else rng.uniform(0.4, 0.55)
+        covered = cover_face(rng, image.image, head, part)
+    invalid = rng.random() < 0.06
+    if invalid:
+        blur_face(rng, image.image, head)
+    x1, y1, x2, y2 = np.round(head.box()).astype(int).tolist()
+    image.official.append(
+        [x1, y1, x2 - x1, max(y2 - y1, SMALLEST), 2 * invalid, 0, 0, int(invalid), occlusion]
+        + [int(abs(head.yaw) > 0.25)]
+    )
+    if invalid or y2 - y1 < WITH_LANDMARKS:
+        image.landmarks.append([-1.0] * 15)
+    else:
+        marks = np.concatenate([np.round(head.landmarks(), 3), covered[:, None]], axis=1)
+        image.landmarks.append(marks.ravel().tolist())
+
+
+def _write_images(folder: Path, split: str, count: int, seed: int, size: int) -> list[ToyImage]:
+    """Draw and write the images of a split; they come back in the order of their events."""
+    for event in EVENTS:
+        (folder / event).mkdir(parents=True, exist_ok=True)
+        for stale in (folder / event).glob('*.jpg'):
+            stale.unlink()
+    images = []
+    for index in tqdm(range(count), desc=f'toy wider {split}', unit='image'):
+        image = draw_image(seed, split, index, size)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+        cv2.imwrite(str(folder / image.name), image.image, quality)
+        image.image = None
+        images.append(image)
+    return sorted(images, key=lambda image: EVENTS.index(image.name.split('/')[0]))
+
+
+def _write_labels(out: Path, split: str, images: list[ToyImage]) -> None:
+    names = [image.name for image in images]
+    starts = np.cumsum([0] + [len(image.official) for image in images])
+    lines = np.zeros(len(names), dtype=np.int64)
+    official = np.array([row for p in images for row in p.official], dtype=float).reshape(-1, 10)
+    marks = np.array([row for p in images for row in p.landmarks], dtype=float).reshape(-1, 15)
+    # The last number of label.txt is how sharp the face is.
+    sharp = np.where(official[:, 4:5] > 0, 0.1, 0.9)
+    label = np.concatenate([official[:, :4], marks, sharp], axis=1)
+    write_annotations(
+        out / 'wider_face_split' / f'wider_face_{split}_bbx_gt.txt',
+        FaceAnnotations('bbx_gt', names, starts, official, lines),
+    )
+    folder = out / 'retinaface_gt_v1.1' / split
+    folder.mkdir(parents=True, exist_ok=True)
+    write_annotations(folder / 'label.txt', FaceAnnotations('label', names, starts, label, lines))
+
+
+def _write_ground_truth(folder: Path, images: list[ToyImage]) -> None:
+    rows = np.array([row for p in images for row in p.official], dtype=np.int32).reshape(-1, 10)
+    attributes = dict(zip(_ATTRIBUTES, rows[:, 4:].T))
+    counted = {
+        setting: (rows[:, 3] >= height)
+        & (attributes['occlusion'] <= heaviest)
+        & (attributes['invalid'] == 0)
+        for setting, (height, heaviest) in SETTINGS.items()
+    }
+    truth = WiderFaceGroundTruth(
+        [image.name[: -len('.jpg')] for image in images],
+        np.cumsum([0] + [len(image.official) for image in images]),
+        rows[:, :4],
+        counted,
+    )
+    write_ground_truth(
+        folder, truth, {f'{name}_label_list': values for name, values in attributes.items()}
+    )

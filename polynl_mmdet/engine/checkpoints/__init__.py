@@ -1,0 +1,1 @@
+"""Checkpoint files: loading, checking and writing them."""

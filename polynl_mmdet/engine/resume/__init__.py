@@ -1,0 +1,1 @@
+"""What an exact resume needs: generators, and the place in the data."""

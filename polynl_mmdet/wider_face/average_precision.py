@@ -1,0 +1,198 @@
+"""Average precision by the official protocol of WIDER FACE.
+
+Yang et al., "WIDER FACE: A Face Detection Benchmark", CVPR 2016, arXiv 1511.06523, and the rules of
+its evaluation tools:
+
+- Scores are mapped to [0, 1] by the smallest and largest score of the whole set.
+- Every detection goes to the box of its image that it overlaps most (the first of several), if
+  their IoU is at least the threshold. A box from x, y, w, h ends at x + w, and is one pixel longer
+  than that in both directions when areas are taken.
+- A setting counts some boxes and ignores the others. A detection on an ignored box is no proposal;
+  every other detection is, also a second one on the same box. A counted box is found once the best
+  of its detections is accepted.
+- Precision and recall are taken at 1,000 thresholds, 0.999, 0.998, ..., 0. AP is the area under the
+  curve after precision is made monotone, as in PASCAL VOC.
+- An image without any box gives no proposals.
+
+So the result depends on neither the order of detections nor on ties. Where the official programs
+divide zero by zero we decide: if all scores are equal they count as 1; precision without proposals
+is 0; AP without counted boxes is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.wider_face.ground_truth import SETTINGS, WiderFaceGroundTruth
+
+THRESHOLDS = 1 - np.arange(1, 1001) / 1000
+_PAIRS_A_BLOCK = 1 << 17
+
+
+@dataclass
+class WiderFaceScores:
+    """The result of one evaluation.
+
+    Attributes:
+        ap (dict[str, float]): Average precision of each of ``SETTINGS``.
+        curves (dict[str, np.ndarray]): float64, shape (1000, 2): recall and precision at each of
+            ``THRESHOLDS``.
+        missing (int): Images of the ground truth that have no predictions.
+        unmatched (list[str]): Predictions whose image is not in the ground truth.
+    """
+
+    ap: dict[str, float]
+    curves: dict[str, np.ndarray]
+    missing: int
+    unmatched: list[str]
+
+
+def score_wider_face(
+    predictions: Mapping[str, np.ndarray],
+    ground_truth: WiderFaceGroundTruth,
+    iou_thr: float = 0.5,
+    subset: bool = False,
+) -> WiderFaceScores:
+    """Score detections by the official protocol.
+
+    Args:
+        predictions (Mapping[str, np.ndarray]): For each ``EVENT/NAME``, shape (n, 5): x, y, width,
+            height in pixels and score, in any order. Boxes of negative size are not expected.
+        ground_truth (WiderFaceGroundTruth): The official ground truth.
+        iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
+        subset (bool): Count only the faces of images that have an entry in ``predictions``.
+            Otherwise images without an entry have no detections. Defaults to False.
+
+    Raises:
+        InputError: If ``iou_thr`` is not in (0, 1], or no prediction matches an image.
+    """
+    if not 0 < iou_thr <= 1:
+        raise InputError('iou_thr', str(iou_thr), 'accepted: more than 0, up to 1')
+    index = ground_truth.index
+    unmatched = [name for name in predictions if name not in index]
+    tested = {index[name]: rows for name, rows in predictions.items() if name in index}
+    if not tested:
+        raise InputError(
+            'predictions',
+            f'{len(unmatched)}, none for an image of the ground truth',
+            'accepted: EVENT/NAME as in the ground truth',
+        )
+    boxes, score, match = _match(tested, ground_truth, iou_thr)
+    steps = _first_threshold(score)
+    found_at = np.full(boxes, len(THRESHOLDS))
+    matched = match >= 0
+    np.minimum.at(found_at, match[matched], steps[matched])
+    in_test = np.ones(boxes, dtype=bool)
+    if subset:
+        in_test = np.isin(np.arange(len(index)), list(tested))
+        in_test = np.repeat(in_test, np.diff(ground_truth.starts))
+    # Images without a box give no proposals: their detections are marked -2.
+    proposes = match > -2
+    ap, curves = {}, {}
+    for setting in SETTINGS:
+        counted = ground_truth.counted[setting]
+        accepted = proposes.copy()
+        accepted[matched] = counted[match[matched]]
+        proposals = _accumulate(steps[accepted])
+        found = _accumulate(found_at[counted])
+        faces = int((counted & in_test).sum())
+        precision = found / np.maximum(proposals, 1)
+        recall = found / faces if faces else np.full(len(found), np.nan)
+        ap[setting] = average_precision(recall, precision) if faces else float('nan')
+        curves[setting] = np.stack([recall, precision], axis=1)
+    return WiderFaceScores(ap, curves, len(index) - len(tested), unmatched)
+
+
+def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Area under the curve once precision is made monotone (PASCAL VOC, all points).
+
+    Args:
+        recall (np.ndarray): Shape (n,), not falling.
+        precision (np.ndarray): Shape (n,).
+    """
+    recall = np.concatenate([[0.0], recall, [1.0]])
+    precision = np.concatenate([[0.0], precision, [0.0]])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    rises = np.flatnonzero(recall[1:] != recall[:-1])
+    return float(np.sum((recall[rises + 1] - recall[rises]) * envelope[rises + 1]))
+
+
+def _accumulate(steps: np.ndarray) -> np.ndarray:
+    """How many steps, out of 0 to 1000, are at most 0, 1, ..., 999: int64, shape (1000,)."""
+    return np.cumsum(np.bincount(steps, minlength=len(THRESHOLDS) + 1)[: len(THRESHOLDS)])
+
+
+def _first_threshold(score: np.ndarray) -> np.ndarray:
+    """Number of the first threshold that each score passes, after it is mapped to [0, 1]."""
+    if not len(score):
+        return np.zeros(0, dtype=np.int64)
+    low, high = score.min(), score.max()
+    score = (score - low) / (high - low) if high > low else np.ones_like(score)
+    return len(THRESHOLDS) - np.searchsorted(THRESHOLDS[::-1], score, side='right')
+
+
+def _match(
+    tested: dict[int, np.ndarray], ground_truth: WiderFaceGroundTruth, iou_thr: float
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """Each detection's box.
+
+    Returns:
+        tuple[int, np.ndarray, np.ndarray]: Number of boxes; the detections' scores as given, shape
+        (D,); and the box each goes to, int64, shape (D,), -1 if none, -2 if its image has none.
+    """
+    sizes = [len(rows) for rows in tested.values()]
+    rows = np.concatenate([np.asarray(r, dtype=np.float64).reshape(-1, 5) for r in tested.values()])
+    detections = _corners(rows)
+    truth = _corners(ground_truth.boxes)
+    match = np.full(len(rows), -1, dtype=np.int64)
+    starts = ground_truth.starts
+    begin = 0
+    for image, size in zip(tested, sizes):
+        first, last = starts[image], starts[image + 1]
+        end = begin + size
+        if first == last:
+            match[begin:end] = -2
+        step = max(1, _PAIRS_A_BLOCK // max(1, last - first))
+        for block in range(begin, end, step) if last > first else ():
+            stop = min(block + step, end)
+            iou = box_iou(detections[block:stop], truth[first:last])
+            best = iou.argmax(axis=1)
+            near = iou[np.arange(stop - block), best] >= iou_thr
+            match[block:stop] = np.where(near, first + best, -1)
+        begin = end
+    return len(truth), rows[:, 4], match
+
+
+def _corners(rows: np.ndarray) -> np.ndarray:
+    """x1, y1, x2, y2, shape (n, 4), of rows that start with x, y, width, height."""
+    return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+
+
+def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU where a side from x1 to x2 is x2 - x1 + 1 long.
+
+    Args:
+        boxes (np.ndarray): float64, shape (n, 4): x1, y1, x2, y2.
+        others (np.ndarray): float64, shape (m, 4).
+
+    Returns:
+        np.ndarray: float64, shape (n, m).
+    """
+    width = np.minimum(boxes[:, None, 2], others[:, 2])
+    width -= np.maximum(boxes[:, None, 0], others[:, 0])
+    width += 1
+    height = np.minimum(boxes[:, None, 3], others[:, 3])
+    height -= np.maximum(boxes[:, None, 1], others[:, 1])
+    height += 1
+    overlap = np.maximum(width, 0, out=width)
+    overlap *= np.maximum(height, 0, out=height)
+    area = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
+    other = (others[:, 2] - others[:, 0] + 1) * (others[:, 3] - others[:, 1] + 1)
+    union = area[:, None] + other
+    union -= overlap
+    overlap /= union
+    return overlap

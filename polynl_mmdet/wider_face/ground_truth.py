@@ -1,0 +1,179 @@
+"""The official evaluation ground truth of WIDER FACE: four ``.mat`` files.
+
+``wider_face_val.mat`` lists events, images and boxes; ``wider_{easy,medium,hard}_val.mat`` list,
+for each image, which of its boxes (from 1) the setting counts. All others are ignored there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.io import savemat
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.wider_face.mat_file import read_mat_file
+
+SETTINGS = ('easy', 'medium', 'hard')
+_MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
+
+
+@dataclass
+class WiderFaceGroundTruth:
+    """Boxes of all images, and which of them each setting counts.
+
+    Attributes:
+        images (list[str]): ``EVENT/NAME`` of each image, without ending; length P.
+        starts (np.ndarray): int64, shape (P + 1,). Image i has the boxes
+            ``starts[i]:starts[i + 1]``.
+        boxes (np.ndarray): float64, shape (G, 4): x, y, width, height in pixels.
+        counted (dict[str, np.ndarray]): For each of ``SETTINGS``, bool, shape (G,).
+    """
+
+    images: list[str]
+    starts: np.ndarray
+    boxes: np.ndarray
+    counted: dict[str, np.ndarray]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Number of each image by its ``EVENT/NAME``."""
+        return {name: number for number, name in enumerate(self.images)}
+
+
+def ground_truth_files(gt_dir: str | Path) -> dict[str, Path]:
+    """Where the four files are expected, by 'face', 'easy', 'medium' and 'hard'."""
+    return {name: Path(gt_dir) / f'wider_{name}_val.mat' for name in ('face', *SETTINGS)}
+
+
+def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
+    """Read the four official files.
+
+    Args:
+        gt_dir (str | Path): The folder that holds them.
+
+    Raises:
+        InputError: If a file is absent, damaged, or not as the official ones are.
+    """
+    files = ground_truth_files(gt_dir)
+    face_keys = ('event_list', 'file_list', 'face_bbx_list')
+    face = _load(files['face'], face_keys)
+    images: list[str] = []
+    boxes: list[np.ndarray] = []
+    try:
+        for event, names, event_boxes in zip(
+            face['event_list'].ravel(), face['file_list'].ravel(), face['face_bbx_list'].ravel()
+        ):
+            images += [f'{event.item()}/{name.item()}' for name in names.ravel()]
+            boxes += [cell.reshape(-1, 4) for cell in event_boxes.ravel()]
+        starts = np.cumsum([0] + [len(cell) for cell in boxes], dtype=np.int64)
+        table = np.concatenate(boxes).astype(np.float64)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _not_official(files['face'], str(error)) from None
+    if len({face[key].size for key in face_keys}) > 1 or len(boxes) != len(images):
+        raise _not_official(files['face'], f'{len(images)} names, {len(boxes)} lists of boxes')
+    if not np.isfinite(table).all():
+        raise _not_official(files['face'], 'a box that is not finite')
+    if len(set(images)) != len(images):
+        raise _not_official(files['face'], 'two images of one name')
+    counted = {name: _read_counted(files[name], starts) for name in SETTINGS}
+    return WiderFaceGroundTruth(images, starts, table, counted)
+
+
+def _read_counted(path: Path, starts: np.ndarray) -> np.ndarray:
+    """Which boxes one setting counts: bool, shape (G,)."""
+    lists = _load(path, ('gt_list',))['gt_list']
+    faces = np.diff(starts)
+    try:
+        cells = [cell.ravel() for event in lists.ravel() for cell in event.ravel()]
+        found = np.concatenate(cells) if cells else np.zeros(0)
+        numbers = found.astype(np.int64)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _not_official(path, str(error)) from None
+    if len(cells) != len(faces):
+        raise _not_official(path, f'{len(cells)} images, not the {len(faces)} of the boxes')
+    if found.dtype.kind not in 'iuf' or (numbers != found).any():
+        raise _not_official(path, 'a number of a face that is not whole')
+    sizes = [len(cell) for cell in cells]
+    counted = np.zeros(starts[-1], dtype=bool)
+    if ((numbers < 1) | (numbers > np.repeat(faces, sizes))).any():
+        raise _not_official(path, 'an image counts a face that it does not have')
+    counted[np.repeat(starts[:-1], sizes) + numbers - 1] = True
+    return counted
+
+
+def _not_official(path: Path, found: str) -> InputError:
+    return InputError(str(path), found, 'accepted: an official ground-truth file of WIDER FACE')
+
+
+def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        content = read_mat_file(path.read_bytes(), keys)
+    except OSError as error:
+        raise _not_official(path, error.strerror or str(error)) from None
+    except ValueError as error:
+        raise _not_official(path, f'not a whole .mat file ({error})') from None
+    for key in keys:
+        value = content.get(key)
+        if not isinstance(value, np.ndarray) or value.dtype.kind != 'O':
+            raise _not_official(path, f'no list "{key}"')
+    return content
+
+
+def write_ground_truth(
+    gt_dir: str | Path,
+    ground_truth: WiderFaceGroundTruth,
+    attributes: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write the four files in the official structure; the same input gives the same bytes.
+
+    Args:
+        gt_dir (str | Path): Folder to write to; it is made if absent.
+        ground_truth (WiderFaceGroundTruth): Images in the order of their events.
+        attributes (Mapping[str, np.ndarray], optional): More values of each box, int, shape (G,),
+            by their official names such as ``invalid_label_list``. Defaults to None.
+    """
+    events: dict[str, list[int]] = {}
+    for number, image in enumerate(ground_truth.images):
+        events.setdefault(image.split('/')[0], []).append(number)
+
+    def nested(values: list) -> np.ndarray:
+        return _cells([_cells([values[number] for number in event]) for event in events.values()])
+
+    def split(values: np.ndarray) -> np.ndarray:
+        return nested(np.split(values, ground_truth.starts[1:-1]))
+
+    common = {
+        'event_list': _cells(list(events)),
+        'file_list': nested([image.split('/')[1] for image in ground_truth.images]),
+        'face_bbx_list': split(ground_truth.boxes),
+    }
+    for key, values in (attributes or {}).items():
+        common[key] = split(np.asarray(values, dtype=np.int32)[:, None])
+    files = ground_truth_files(gt_dir)
+    Path(gt_dir).mkdir(parents=True, exist_ok=True)
+    _save(files['face'], common)
+    for setting in SETTINGS:
+        numbers = [
+            np.flatnonzero(ground_truth.counted[setting][begin:end])[:, None] + 1
+            for begin, end in zip(ground_truth.starts[:-1], ground_truth.starts[1:])
+        ]
+        _save(files[setting], dict(common, gt_list=nested(numbers)))
+
+
+def _cells(values: list) -> np.ndarray:
+    """A MATLAB cell column."""
+    cells = np.empty((len(values), 1), dtype=object)
+    cells[:, 0] = values
+    return cells
+
+
+def _save(path: Path, content: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    savemat(buffer, content, do_compression=True)
+    # SciPy writes the time of day into the first 116 bytes, which are free text.
+    path.write_bytes(_MAT_TEXT.ljust(116) + buffer.getvalue()[116:])

@@ -1,0 +1,157 @@
+"""The vectorised official protocol against loops, and against a published detector's figures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from wider_face_oracle import iou, oracle
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.wider_face import WiderFaceGroundTruth, read_ground_truth, read_predictions
+from polynl_mmdet.wider_face.average_precision import SETTINGS, box_iou, score_wider_face
+
+OFFICIAL = {'easy': 0.9448373912694071, 'medium': 0.9244706568389409, 'hard': 0.8153250447873874}
+
+
+def draw_boxes(rng, count):
+    """Boxes on a coarse grid: many touch, nest, repeat, or have no width."""
+    return np.concatenate([rng.integers(0, 12, (count, 2)), rng.integers(0, 9, (count, 2))], 1)
+
+
+def draw_case(rng):
+    """Ground truth and predictions, small and full of corner cases."""
+    names = [f'{n % 2}--Event/p{n}' for n in range(rng.integers(1, 5))]
+    boxes = {name: draw_boxes(rng, rng.choice([0, 1, 2, 5])) for name in names}
+    kind = rng.integers(3)
+    counted = {
+        setting: {name: rng.random(len(box)) < (0, 0.5, 1)[kind] for name, box in boxes.items()}
+        for setting in SETTINGS
+    }
+    scores = [lambda n: rng.random(n), lambda n: rng.integers(0, 4, n) / 3, lambda n: np.ones(n)][
+        rng.integers(3)
+    ]
+    predictions = {}
+    for name in names:
+        if rng.random() < 0.2:
+            continue
+        rows = draw_boxes(rng, rng.choice([0, 1, 3, 8])).astype(float)
+        if len(boxes[name]) and len(rows):
+            # Some detections are faces, moved by up to a pixel.
+            chosen = boxes[name][rng.integers(len(boxes[name]), size=len(rows))]
+            near = rng.random(len(rows)) < 0.6
+            rows[near] = (chosen + rng.integers(0, 2, chosen.shape))[near]
+        predictions[name] = np.concatenate([rows, scores(len(rows))[:, None]], axis=1)
+    return names, boxes, counted, predictions
+
+
+def as_ground_truth(names, boxes, counted):
+    """The arrays of a case."""
+    return WiderFaceGroundTruth(
+        names,
+        np.cumsum([0] + [len(boxes[name]) for name in names]),
+        np.concatenate([boxes[name] for name in names]).astype(float).reshape(-1, 4),
+        {s: np.concatenate([counted[s][name] for name in names]) for s in SETTINGS},
+    )
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_agrees_with_loops_on_random_cases(seed):
+    rng = np.random.default_rng(seed)
+    checked = 0
+    for _ in range(400):
+        names, boxes, counted, predictions = draw_case(rng)
+        if not predictions:
+            continue
+        iou_thr = rng.choice([0.3, 0.5, 1.0])
+        subset = bool(rng.integers(2))
+        result = score_wider_face(
+            predictions, as_ground_truth(names, boxes, counted), iou_thr, subset
+        )
+        lists = {name: rows.tolist() for name, rows in predictions.items()}
+        truth = {name: box.tolist() for name, box in boxes.items()}
+        for setting in SETTINGS:
+            flags = {name: flag.tolist() for name, flag in counted[setting].items()}
+            ap, curve = oracle(lists, truth, flags, iou_thr, subset)
+            if math.isnan(ap):
+                assert math.isnan(result.ap[setting])
+                continue
+            assert result.curves[setting].tolist() == [list(point) for point in curve]
+            assert result.ap[setting] == pytest.approx(ap, abs=1e-14)
+            checked += 1
+    assert checked > 500
+
+
+def test_iou_agrees_with_loops():
+    rng = np.random.default_rng(0)
+    rows, others = draw_boxes(rng, 60).astype(float), draw_boxes(rng, 50).astype(float)
+    found = box_iou(
+        np.c_[rows[:, :2], rows[:, :2] + rows[:, 2:]],
+        np.c_[others[:, :2], others[:, :2] + others[:, 2:]],
+    )
+    assert found.tolist() == [[iou(row, other) for other in others] for row in rows]
+
+
+def test_order_of_detections_does_not_matter():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        names, boxes, counted, predictions = draw_case(rng)
+        if not predictions:
+            continue
+        truth = as_ground_truth(names, boxes, counted)
+        shuffled = {name: rng.permutation(predictions[name]) for name in reversed(predictions)}
+        np.testing.assert_equal(
+            score_wider_face(predictions, truth).ap, score_wider_face(shuffled, truth).ap
+        )
+
+
+def test_large_images_are_matched_in_blocks_like_small_ones(monkeypatch):
+    rng = np.random.default_rng(2)
+    boxes = {'e/p': np.c_[rng.integers(0, 300, (200, 2)), rng.integers(5, 40, (200, 2))]}
+    counted = {setting: {'e/p': rng.random(200) < 0.7} for setting in SETTINGS}
+    rows = np.c_[
+        boxes['e/p'][rng.integers(200, size=900)] + rng.integers(0, 6, (900, 4)), np.ones(900)
+    ]
+    rows[:, 4] = rng.random(900)
+    truth = as_ground_truth(['e/p'], boxes, counted)
+    whole = score_wider_face({'e/p': rows}, truth).ap
+    monkeypatch.setattr('polynl_mmdet.wider_face.average_precision._PAIRS_A_BLOCK', 1000)
+    assert score_wider_face({'e/p': rows}, truth).ap == whole
+
+
+def test_official_figures(data_root):
+    truth = read_ground_truth(data_root / 'wider_eval' / 'ground_truth')
+    predictions, unmatched = read_predictions(data_root / 'wider_eval' / 'predictions.zip')
+    scores = score_wider_face(predictions, truth)
+    assert scores.ap == pytest.approx(OFFICIAL, abs=1e-12)
+    assert (scores.missing, unmatched, scores.unmatched) == (0, [], [])
+    assert [curve.shape for curve in scores.curves.values()] == [(1000, 2)] * 3
+
+
+def test_images_without_predictions_have_no_detections(data_root):
+    truth = read_ground_truth(data_root / 'wider_eval' / 'ground_truth')
+    predictions, _ = read_predictions(data_root / 'wider_eval' / 'predictions.zip')
+    some = {name: rows for name, rows in predictions.items() if not name.startswith('0--')}
+    empty = {name: rows if name in some else rows[:0] for name, rows in predictions.items()}
+    scores = score_wider_face(some, truth)
+    assert scores.ap == score_wider_face(empty, truth).ap
+    assert scores.missing == len(predictions) - len(some) > 0
+    assert score_wider_face(some, truth, subset=True).ap['easy'] > scores.ap['easy']
+
+
+@pytest.mark.parametrize('iou_thr', [0, -0.5, 1.01, math.nan])
+def test_refuses_bad_iou(iou_thr):
+    truth = as_ground_truth(
+        ['e/p'], {'e/p': np.ones((1, 4))}, {s: {'e/p': [True]} for s in SETTINGS}
+    )
+    with pytest.raises(InputError, match='iou_thr'):
+        score_wider_face({'e/p': np.ones((1, 5))}, truth, iou_thr)
+
+
+def test_refuses_predictions_of_other_images():
+    truth = as_ground_truth(
+        ['e/p'], {'e/p': np.ones((1, 4))}, {s: {'e/p': [True]} for s in SETTINGS}
+    )
+    with pytest.raises(InputError, match='1, none for an image'):
+        score_wider_face({'e/q': np.ones((1, 5))}, truth)

@@ -1,0 +1,150 @@
+"""The official ``.mat`` files: read, written, and refused when damaged."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.wider_face import WiderFaceGroundTruth, read_ground_truth, write_ground_truth
+from polynl_mmdet.wider_face.ground_truth import SETTINGS
+
+NAMES = ['face', *SETTINGS]
+
+
+@pytest.fixture
+def official(data_root, tmp_path):
+    """A copy of the official files that may be damaged."""
+    for name in NAMES:
+        shutil.copyfile(
+            data_root / 'wider_eval' / 'ground_truth' / f'wider_{name}_val.mat',
+            tmp_path / f'wider_{name}_val.mat',
+        )
+    return tmp_path
+
+
+def small():
+    """Three images of two events; the second has no face."""
+    return WiderFaceGroundTruth(
+        ['0--A/p1', '0--A/p2', '1--B/p3'],
+        np.array([0, 2, 2, 3]),
+        np.array([[1, 2, 30, 40], [5, 6, 7, 8], [9, 9, 20, 20]], dtype=float),
+        {
+            'easy': np.array([True, False, False]),
+            'medium': np.array([True, False, True]),
+            'hard': np.array([True, True, True]),
+        },
+    )
+
+
+def test_totals_of_the_official_files(official):
+    truth = read_ground_truth(official)
+    assert len(truth.images) == len(truth.index) == len(truth.starts) - 1 == 3226
+    assert len(truth.boxes) == 39708
+    # The numbers of faces of the three settings that the benchmark states.
+    totals = {name: int(counted.sum()) for name, counted in truth.counted.items()}
+    assert totals == {'easy': 7211, 'medium': 13319, 'hard': 31958}
+
+
+def test_official_files_agree_with_a_reading_in_loops(official):
+    truth = read_ground_truth(official)
+    face = loadmat(official / 'wider_face_val.mat')
+    hard = loadmat(official / 'wider_hard_val.mat')
+    image = 0
+    for event in range(61):
+        name = face['event_list'][event, 0][0]
+        for number in range(len(face['file_list'][event, 0])):
+            rows = slice(truth.starts[image], truth.starts[image + 1])
+            file = face['file_list'][event, 0][number, 0][0]
+            assert truth.images[image] == f'{name}/{file}'
+            boxes = face['face_bbx_list'][event, 0][number, 0]
+            assert truth.boxes[rows].tolist() == boxes.tolist()
+            counted = hard['gt_list'][event, 0][number, 0].ravel().tolist()
+            assert (np.flatnonzero(truth.counted['hard'][rows]) + 1).tolist() == sorted(counted)
+            image += 1
+    assert image == 3226
+
+
+def test_written_files_read_back(tmp_path):
+    truth = small()
+    write_ground_truth(tmp_path, truth, {'invalid_label_list': np.array([0, 1, 0])})
+    found = read_ground_truth(tmp_path)
+    assert found.images == truth.images
+    np.testing.assert_array_equal(found.starts, truth.starts)
+    np.testing.assert_array_equal(found.boxes, truth.boxes)
+    for setting in SETTINGS:
+        np.testing.assert_array_equal(found.counted[setting], truth.counted[setting])
+
+
+def test_written_files_have_the_official_structure(official, tmp_path):
+    write_ground_truth(tmp_path / 'new', small(), {'invalid_label_list': np.array([0, 1, 0])})
+    theirs, ours = (
+        loadmat(folder / 'wider_easy_val.mat') for folder in (official, tmp_path / 'new')
+    )
+    keys = ('event_list', 'file_list', 'face_bbx_list', 'gt_list', 'invalid_label_list')
+    for key in keys:
+        a, b = theirs[key], ours[key]
+        while a.dtype == object:
+            assert b.dtype == object
+            assert a.shape[1:] == b.shape[1:] == (1,)
+            a, b = a[0, 0], b[0, 0]
+        assert a.dtype.kind == b.dtype.kind or {a.dtype.kind, b.dtype.kind} <= set('uif')
+        assert a.ndim == b.ndim
+        assert a.shape[1:] == b.shape[1:]
+
+
+def test_same_input_gives_the_same_bytes(tmp_path):
+    for name in 'ab':
+        write_ground_truth(tmp_path / name, small())
+    for name in NAMES:
+        a, b = ((tmp_path / n / f'wider_{name}_val.mat').read_bytes() for n in 'ab')
+        assert a == b
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('part', [0, 50, 200, 0.3, 0.99])
+def test_truncated_files_are_named(official, name, part):
+    path = official / f'wider_{name}_val.mat'
+    whole = path.read_bytes()
+    path.write_bytes(whole[: part if isinstance(part, int) else int(len(whole) * part)])
+    with pytest.raises(InputError, match=f'wider_{name}_val.mat') as caught:
+        read_ground_truth(official)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_absent_files_are_named(official, name):
+    (official / f'wider_{name}_val.mat').unlink()
+    with pytest.raises(InputError, match=f'wider_{name}_val.mat'):
+        read_ground_truth(official)
+
+
+def test_other_mat_files_are_refused(tmp_path):
+    write_ground_truth(tmp_path, small())
+    savemat(tmp_path / 'wider_hard_val.mat', {'x': 1})
+    with pytest.raises(InputError, match='no list "gt_list"'):
+        read_ground_truth(tmp_path)
+    write_ground_truth(
+        tmp_path / 'other',
+        WiderFaceGroundTruth(
+            ['0--A/p1'],
+            np.array([0, 1]),
+            np.ones((1, 4)),
+            dict.fromkeys(SETTINGS, np.array([True])),
+        ),
+    )
+    shutil.copyfile(tmp_path / 'other' / 'wider_hard_val.mat', tmp_path / 'wider_hard_val.mat')
+    with pytest.raises(InputError, match='1 images, not the 3'):
+        read_ground_truth(tmp_path)
+
+
+def test_a_face_that_does_not_exist_is_refused(tmp_path):
+    write_ground_truth(tmp_path, small())
+    easy = loadmat(tmp_path / 'wider_easy_val.mat')
+    easy['gt_list'][0, 0][0, 0] = np.array([[3]])
+    savemat(tmp_path / 'wider_easy_val.mat', {'gt_list': easy['gt_list']})
+    with pytest.raises(InputError, match='counts a face that it does not have'):
+        read_ground_truth(tmp_path)
