@@ -90,7 +90,6 @@ setup(
     install_requires=[
         'matplotlib',
         'numpy',
-        'opencv-python',
         'pillow',
         'pycocotools',
         'scipy',

@@ -1,0 +1,104 @@
+# How tools/install.sh gets mmcv, which has no wheel for current torch: built once from its official
+# sdist. The wheel stays in a per-user cache, keyed by Python, torch, CUDA and architectures.
+
+python_tag() { "$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])'; }
+has_mmcv() { "$PY" -c 'import mmcv, mmcv.ops' >>"$LOG" 2>&1; }
+
+# Is mmcv what torch needs: with CUDA operators where there is a GPU? $1: more to be run.
+mmcv_fits() {
+  "$PY" -c "${1:-}
+import sys, torch
+from mmcv.ops import get_compiling_cuda_version
+sys.exit(torch.cuda.is_available() and not get_compiling_cuda_version()[:1].isdigit())" >/dev/null 2>&1
+}
+
+need_compiler() {
+  local cxx header
+  cxx=${CXX:-$(command -v c++ || command -v g++ || true)}
+  [ -n "$cxx" ] && command -v "${cxx%% *}" >/dev/null ||
+    die 'no C++ compiler, and mmcv must be built. Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install'
+  header=$("$PY" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+  [ -f "$header" ] ||
+    die "no $header, and mmcv must be built. Debian and Ubuntu: apt-get install python3-dev; Fedora: dnf install python3-devel"
+}
+
+# Set WHEEL to the wheel in the cache, after building it if need be.
+find_mmcv_wheel() {
+  local cuda folder
+  cuda=$("$PY" -c 'import os, torch
+wanted = torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"
+print(torch.version.cuda or "" if wanted else "")')
+  [ -n "$cuda" ] || [ "${FORCE_CUDA:-0}" != 1 ] ||
+    die "FORCE_CUDA=1, but $("$PY" -c 'import torch; print("torch", torch.__version__)') is built without CUDA"
+  KEY=$(python_tag)-torch$("$PY" -c 'import torch; print(torch.__version__.split("+")[0])')-cpu
+  if [ -n "$cuda" ]; then
+    # Code for 7.5 as PTX runs on every newer GPU, compiled again by the driver at its first use.
+    export FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$("$PY" -c 'import torch
+gpus = {torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())}
+print(";".join("%d.%d" % gpu for gpu in sorted(gpus)) or "7.5+PTX")')}
+    KEY=${KEY%cpu}cu$cuda-sm${TORCH_CUDA_ARCH_LIST//[ ;,]/_}
+  fi
+  folder=$CACHE/${MMCV/==/-}-$KEY-$(uname -m)
+  if ! ls "$folder"/*.whl >/dev/null 2>&1; then
+    need_compiler
+    mkdir -p "$folder" || die "$folder cannot be made: set POLYNL_CACHE to another folder"
+    BUILD=$(mktemp -d "$folder/build.XXXXXX") || die "$folder cannot be written"
+    clean_up() { rm -rf "$BUILD"; }
+    [ -z "$cuda" ] || find_nvcc "$cuda"
+    build_mmcv
+    mv "$BUILD"/*.whl "$folder"/
+    clean_up
+    say "the wheel ($(du -h "$folder"/*.whl | cut -f 1)) is kept in $folder"
+  fi
+  WHEEL=$(echo "$folder"/*.whl)
+}
+
+build_mmcv() {
+  # pip checks the checksum and unpacks. It also runs setup.py, which fails with Python 3.13 and
+  # newer: the unpacked source is wanted alone.
+  printf '%s --hash=sha256:%s\n' "$MMCV" "$MMCV_SHA256" >"$BUILD/sdist.txt"
+  fetch_mmcv() {
+    TMPDIR=$BUILD "$PY" -m pip download --no-clean --no-deps --no-build-isolation \
+      --no-binary "${MMCV%%=*}" -r "$BUILD/sdist.txt" -d "$BUILD/sdist" ${PIP_ARGS:-} ||
+      ls "$BUILD"/pip-*/*/setup.py
+  }
+  step "the source of $MMCV, its checksum verified" fetch_mmcv
+  local source
+  source=$(dirname "$BUILD"/pip-*/*/setup.py)
+  if grep -q "return locals()\['__version__'\]" "$source/setup.py"; then
+    say "mending one line of its setup.py, which Python 3.13 and newer cannot run:"
+    sed -i.orig "s/return locals()\['__version__'\]/return __import__('runpy').run_path(version_file)['__version__']/" "$source/setup.py"
+    diff "$source/setup.py.orig" "$source/setup.py" | grep '^[<>]' | tee -a "$LOG" || true
+  fi
+  export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$("$PY" -c 'import os; print(os.cpu_count())')}
+  progress() { grep -oE '\[[0-9]+/[0-9]+\]' "$LOG" | tail -n 1 | tr -d '[]' | sed 's/^/, compiled: /; s,/, of ,'; }
+  pip_step "building $MMCV ($KEY) with $MAX_JOBS processes, ${TIME_NEEDED:-about 20 minutes of one core}" \
+    wheel -v --no-build-isolation --no-deps "$source" -w "$BUILD"
+  progress() { :; }
+}
+
+# Set CUDA_HOME to a toolkit that fits torch: one that is there, or NVIDIA's compiler from pip.
+find_nvcc() {
+  local wanted=$1 found release
+  TIME_NEEDED='about 40 minutes of one core for an architecture'
+  found=$("$PY" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")' 2>>"$LOG")
+  release=$("$found/bin/nvcc" --version 2>>"$LOG" | sed -n 's/.*release \([0-9.]*\).*/\1/p' || true)
+  if [ "${release%%.*}" = "${wanted%%.*}" ]; then
+    say "nvcc $release of $found, for architectures $TORCH_CUDA_ARCH_LIST"
+    export CUDA_HOME=$found
+    return
+  fi
+  [ "${wanted%%.*}" -ge 13 ] ||
+    die "torch is built for CUDA $wanted and ${release:-no} nvcc is here: install a CUDA $wanted toolkit and set CUDA_HOME, or take a torch for CUDA 13, whose compiler pip can install"
+  [ -z "$release" ] || say "nvcc $release of $found does not fit torch's CUDA $wanted"
+  local packages=()
+  for name in nvcc crt cccl; do packages+=("nvidia-cuda-$name==$wanted.*"); done
+  pip_step "NVIDIA's compiler $wanted, for architectures $TORCH_CUDA_ARCH_LIST" \
+    install "${packages[@]}" "nvidia-nvvm==$wanted.*"
+  CUDA_HOME=$("$PY" -c "import nvidia; print(list(nvidia.__path__)[0])")/cu${wanted%%.*}
+  export CUDA_HOME
+  # The packages have the library under its full name alone.
+  mkdir "$BUILD/lib"
+  ln -s "$CUDA_HOME"/lib/libcudart.so.* "$BUILD/lib/libcudart.so"
+  export LIBRARY_PATH=$BUILD/lib${LIBRARY_PATH:+:$LIBRARY_PATH}
+}
