@@ -88,6 +88,8 @@ def test_train_test_and_resume(run_tool, toy, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
     assert (work / 'loss_curve.png').stat().st_size > 5000
     assert (work / 'predictions.jpg').stat().st_size > 5000
+    assert len(done.stdout.splitlines()) == 6
+    assert '3 held-out images: box AP 0.' in done.stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='for processes without a GPU')
