@@ -4,12 +4,13 @@
 python_tag() { "$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])'; }
 has_mmcv() { "$PY" -c 'import mmcv, mmcv.ops' >>"$LOG" 2>&1; }
 
-# Is mmcv what torch needs: with CUDA operators where there is a GPU? $1: more to be run.
+# Is mmcv there, with CUDA operators where there is a GPU or FORCE_CUDA=1? $1: more to be run.
 mmcv_fits() {
   "$PY" -c "${1:-}
-import sys, torch
+import os, sys, torch
 from mmcv.ops import get_compiling_cuda_version
-sys.exit(torch.cuda.is_available() and not get_compiling_cuda_version()[:1].isdigit())" >/dev/null 2>&1
+wanted = torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1'
+sys.exit(wanted and not get_compiling_cuda_version()[:1].isdigit())" >/dev/null 2>&1
 }
 
 need_compiler() {
@@ -24,19 +25,22 @@ need_compiler() {
 
 # Set WHEEL to the wheel in the cache, after building it if need be.
 find_mmcv_wheel() {
-  local cuda folder
+  local cuda gpus folder
   cuda=$("$PY" -c 'import os, torch
 wanted = torch.cuda.is_available() or os.environ.get("FORCE_CUDA") == "1"
-print(torch.version.cuda or "" if wanted else "")')
-  [ -n "$cuda" ] || [ "${FORCE_CUDA:-0}" != 1 ] ||
-    die "FORCE_CUDA=1, but $("$PY" -c 'import torch; print("torch", torch.__version__)') is built without CUDA"
+print(torch.version.cuda or "none" if wanted else "")')
+  [ "$cuda" != none ] || die 'FORCE_CUDA=1, but torch is built without CUDA: install one that is, first'
   KEY=$(python_tag)-torch$("$PY" -c 'import torch; print(torch.__version__.split("+")[0])')-cpu
   if [ -n "$cuda" ]; then
-    # Code for 7.5 as PTX runs on every newer GPU, compiled again by the driver at its first use.
-    export FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$("$PY" -c 'import torch
+    gpus=$("$PY" -c 'import torch
 gpus = {torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())}
-print(";".join("%d.%d" % gpu for gpu in sorted(gpus)) or "7.5+PTX")')}
-    KEY=${KEY%cpu}cu$cuda-sm${TORCH_CUDA_ARCH_LIST//[ ;,]/_}
+print(*("%d.%d" % gpu for gpu in sorted(gpus)), sep=";")')
+    # torch takes those of the GPUs by itself. Code for 7.5 as PTX runs on every newer GPU: the
+    # driver compiles it again at its first use.
+    [ -n "$gpus" ] || export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-7.5+PTX}
+    ARCHITECTURES=${TORCH_CUDA_ARCH_LIST:-$gpus}
+    KEY=${KEY%cpu}cu$cuda-sm${ARCHITECTURES//[ ;,]/_}
+    export FORCE_CUDA=1
   fi
   folder=$CACHE/${MMCV/==/-}-$KEY-$(uname -m)
   if ! ls "$folder"/*.whl >/dev/null 2>&1; then
@@ -79,26 +83,24 @@ build_mmcv() {
 
 # Set CUDA_HOME to a toolkit that fits torch: one that is there, or NVIDIA's compiler from pip.
 find_nvcc() {
-  local wanted=$1 found release
+  local wanted=$1 release packages=() name
   TIME_NEEDED='about 40 minutes of one core for an architecture'
-  found=$("$PY" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")' 2>>"$LOG")
-  release=$("$found/bin/nvcc" --version 2>>"$LOG" | sed -n 's/.*release \([0-9.]*\).*/\1/p' || true)
+  CUDA_HOME=$("$PY" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")' 2>>"$LOG")
+  release=$("$CUDA_HOME/bin/nvcc" --version 2>>"$LOG" | sed -n 's/.*release \([0-9.]*\).*/\1/p' || true)
   if [ "${release%%.*}" = "${wanted%%.*}" ]; then
-    say "nvcc $release of $found, for architectures $TORCH_CUDA_ARCH_LIST"
-    export CUDA_HOME=$found
-    return
+    say "nvcc $release of $CUDA_HOME, for architectures $ARCHITECTURES"
+  else
+    [ -z "$release" ] || say "nvcc $release of $CUDA_HOME does not fit torch's CUDA $wanted"
+    [ "${wanted%%.*}" -ge 13 ] ||
+      die "torch needs nvcc $wanted: install that CUDA toolkit and set CUDA_HOME, or take a torch for CUDA 13, whose compiler pip can install"
+    for name in nvcc crt cccl; do packages+=("nvidia-cuda-$name==$wanted.*"); done
+    pip_step "NVIDIA's compiler $wanted, for architectures $ARCHITECTURES" \
+      install "${packages[@]}" "nvidia-nvvm==$wanted.*"
+    CUDA_HOME=$("$PY" -c 'import nvidia; print(list(nvidia.__path__)[0])')/cu${wanted%%.*}
   fi
-  [ "${wanted%%.*}" -ge 13 ] ||
-    die "torch is built for CUDA $wanted and ${release:-no} nvcc is here: install a CUDA $wanted toolkit and set CUDA_HOME, or take a torch for CUDA 13, whose compiler pip can install"
-  [ -z "$release" ] || say "nvcc $release of $found does not fit torch's CUDA $wanted"
-  local packages=()
-  for name in nvcc crt cccl; do packages+=("nvidia-cuda-$name==$wanted.*"); done
-  pip_step "NVIDIA's compiler $wanted, for architectures $TORCH_CUDA_ARCH_LIST" \
-    install "${packages[@]}" "nvidia-nvvm==$wanted.*"
-  CUDA_HOME=$("$PY" -c "import nvidia; print(list(nvidia.__path__)[0])")/cu${wanted%%.*}
   export CUDA_HOME
-  # The packages have the library under its full name alone.
+  # NVIDIA's packages have the library under its full name alone.
   mkdir "$BUILD/lib"
-  ln -s "$CUDA_HOME"/lib/libcudart.so.* "$BUILD/lib/libcudart.so"
+  for name in "$CUDA_HOME"/lib/libcudart.so.*; do ln -sf "$name" "$BUILD/lib/libcudart.so"; done
   export LIBRARY_PATH=$BUILD/lib${LIBRARY_PATH:+:$LIBRARY_PATH}
 }

@@ -73,7 +73,8 @@ has_mmcv || ls "$CACHE/${MMCV/==/-}-$(python_tag)"-*/*.whl >/dev/null 2>&1 || ne
 pip_step 'build tools' install "$SETUPTOOLS" wheel ninja psutil packaging
 
 # The mm packages ask for opencv-python by name, which needs libraries of a desktop. Any of the
-# four OpenCV packages serves, so that theirs is left out wherever requirements are installed.
+# four OpenCV packages serves, so that theirs is left out where their requirements are installed
+# below. So is imaug, which asks for two of them at once, for one transform of the forks (Corrupt).
 if "$PY" -c 'import cv2' 2>>"$LOG"; then
   say "keeping OpenCV $("$PY" -c 'import cv2; print(cv2.__version__)')"
 elif OPENCV=$("$PY" -m pip list --format=freeze 2>>"$LOG" | grep -m1 '^opencv'); then
@@ -95,12 +96,12 @@ fi
 
 if has_mmcv; then
   say "keeping mmcv $("$PY" -c 'import mmcv; print(mmcv.__version__)')"
+  mmcv_fits || warn "it has no CUDA operators: training on a GPU will stop in NMS. To build them: $PY -m pip uninstall -y ${MMCV%%=*} && make install"
 else
   find_mmcv_wheel
   pip_step "${WHEEL##*/} from the cache" install --no-deps --force-reinstall "$WHEEL"
-fi
-if ! mmcv_fits; then
-  warn "this mmcv has no CUDA operators, and a GPU is here: training on it will stop in NMS. To build them: $PY -m pip uninstall mmcv onedl-mmcv && make install"
+  has_mmcv || die "the mmcv that was built does not import: see the end of $LOG"
+  mmcv_fits || die "the mmcv that was built has no CUDA operators, though torch is for CUDA: see $LOG"
 fi
 
 MISSING=()
@@ -112,7 +113,7 @@ MISSING=()
 import importlib.metadata, sys
 for name in sys.argv[1:]:
     for line in importlib.metadata.requires(name) or []:
-        if not line.startswith('opencv') and 'extra ==' not in line:
+        if not line.startswith(('opencv', 'imaug')) and 'extra ==' not in line:
             print(line)
 PYTHON
 pip_step 'polynl_mmdet with its tests and tools, and what the mm packages require' \
