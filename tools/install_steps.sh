@@ -46,14 +46,15 @@ cause_in_log() {
   local text
   text=$(tac "$LOG" | sed '/^== /q' | tac)
   has() { grep -qE "$1" <<<"$text"; }
+  local args=${PIP_ARGS:+, and PIP_ARGS=$PIP_ARGS}
   if has 'No space left on device'; then
     echo "the disk is full. Free some space, or set POLYNL_CACHE and TMPDIR to folders on another disk"
   elif has 'NewConnectionError|Max retries exceeded|NameResolution|name resolution|dns error|error sending request|Failed to fetch'; then
-    echo "the package index cannot be reached ($(grep -oE "host='?[^' ,)]+|https?://[^/ ]+" <<<"$text" | tail -n 1)). Check the network, the proxy, and PIP_ARGS=${PIP_ARGS:-}"
+    echo "the package index cannot be reached. Check the network, the proxy$args"
   elif has 'No matching distribution found'; then
-    echo "$(grep -oE 'No matching distribution found.*' <<<"$text" | tail -n 1): the index has none for $("$PY" --version). Check PIP_ARGS=${PIP_ARGS:-} and TORCH=$TORCH"
+    echo "$(grep -oE 'No matching distribution found.*' <<<"$text" | tail -n 1): the index has none for $("$PY" --version). Check TORCH=$TORCH$args"
   elif has 'DO NOT MATCH THE HASHES'; then
-    echo "the file of the index is not the published one (its checksum differs). Check PIP_ARGS=${PIP_ARGS:-}"
+    echo "the file of the index is not the published one (its checksum differs). Check the index$args"
   elif has 'Killed|internal compiler error|out of memory'; then
     echo "the memory did not suffice. MAX_JOBS=1 make install takes about 1.5 GB (with CUDA 4 GB)"
   else
