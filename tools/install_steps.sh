@@ -16,7 +16,7 @@ step() {
   trap 'kill $TICKER 2>/dev/null || true; clean_up' EXIT
   if ! "$@" >>"$LOG" 2>&1; then
     kill $TICKER
-    die "$what: $(cause_in_log). The log: $LOG"
+    die "${what%%, *}: $(cause_in_log). The log: $LOG"
   fi
   kill $TICKER
   [ $((SECONDS - start)) -lt 10 ] || printf '%s   done in %s\n' "$CLEAR" "$(duration "$start")"
