@@ -20,6 +20,7 @@ from mmengine.device import get_device
 
 from polynl_mmdet.cli.config_check import check_plugins
 from polynl_mmdet.cli.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
+from polynl_mmdet.cli.cuda_operators import warn_without_cuda_operators
 from polynl_mmdet.errors import InputError, one_line_errors
 
 
@@ -61,6 +62,7 @@ def run(name: str) -> None:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         check_plugins(cfg.get('model', {}))
+        warn_without_cuda_operators()
         if args.launcher == 'pytorch' and get_device() == 'cpu':
             _prepare_cpu_processes(args, cfg)
         # The tool's main() parses again; it gets the same arguments with what was added.
