@@ -42,7 +42,10 @@ TEST, CI, HAND = 'test', 'ci', 'by hand'
 #   HAND: nobody, for this reason.
 ELSEWHERE = (
     (r'make (install|test|demo)', CI, 'make {}'),
+    (r'make (install|demo) TORCH=cpu', HAND, 'the workflow sets TORCH=cpu for make install'),
+    (r'make test-fast', HAND, 'a part of make test'),
     (r'make lint', CI, 'ruff check .'),
+    (r'apt-get install .*', HAND, "changes the machine's packages"),
     (r'make demo-face', TEST, 'tests/configs/test_retinaface_runs.py'),
     (r'make test STACK=onedl.*', HAND, 'builds a second family of OpenMMLab packages'),
     (r'make test PYTEST_ARGS=.*', HAND, 'the same tests, in another order'),
