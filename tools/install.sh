@@ -42,7 +42,7 @@ else
   command -v "$BASE" >/dev/null || die "no $BASE: install Python 3.10 or newer, or set PYTHON"
 fi
 "$BASE" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-  die "$("$BASE" --version) is too old, 3.10 or newer is needed: PYTHON=python3.12 make install, say"
+  die "$("$BASE" --version) is too old, 3.10 or newer is needed. Name one: PYTHON=python3.12 make install, or activate its environment"
 if [ "$BASE" = python ]; then
   PY=$(command -v python)
 else
