@@ -77,9 +77,11 @@ pip_step 'build tools' install "$SETUPTOOLS" wheel ninja psutil packaging
 # below. So is imaug, which asks for two of them at once, for one transform of the forks (Corrupt).
 if "$PY" -c 'import cv2' 2>>"$LOG"; then
   say "keeping OpenCV $("$PY" -c 'import cv2; print(cv2.__version__)')"
-elif OPENCV=$("$PY" -m pip list --format=freeze 2>>"$LOG" | grep -m1 '^opencv'); then
-  die "$OPENCV is installed but cannot be imported ($(tail -n 1 "$LOG")). Either install what it misses (Debian and Ubuntu: apt-get install libxcb1 libgl1 libglib2.0-0), or pip uninstall ${OPENCV%%=*} and make install, which takes a headless one"
 else
+  WHY=$(tail -n 1 "$LOG")
+  OPENCV=$("$PY" -m pip list --format=freeze 2>>"$LOG" | sed -n '/^opencv/{s/=.*//p;q}')
+  [ -z "$OPENCV" ] ||
+    die "$OPENCV is installed but cannot be imported ($WHY). Either install what it misses (Debian and Ubuntu: apt-get install libxcb1 libgl1 libglib2.0-0), or $PY -m pip uninstall -y $OPENCV && make install, which takes the headless one"
   pip_step 'OpenCV, headless' install opencv-python-headless
 fi
 
