@@ -75,7 +75,7 @@ pip_step 'build tools' install "$SETUPTOOLS" wheel ninja psutil packaging
 # The mm packages ask for opencv-python by name, which needs libraries of a desktop. Any of the
 # four OpenCV packages serves, so that theirs is left out where their requirements are installed
 # below. So is imaug, which asks for two of them at once, for one transform of the forks (Corrupt).
-if "$PY" -c 'import cv2' 2>>"$LOG"; then
+if "$PY" -c 'import cv2; cv2.imread' 2>>"$LOG"; then
   say "keeping OpenCV $("$PY" -c 'import cv2; print(cv2.__version__)')"
 else
   WHY=$(tail -n 1 "$LOG")

@@ -58,7 +58,7 @@ def last_error(log: Path) -> str:
     """Return the last line of a log that names an error, or its last line."""
     lines = [line.strip() for line in log.read_text(errors='replace').splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r'(error:|[\w.]*(Error|Exception)\b)', line)]
-    return (errors or lines or ['it printed nothing'])[-1]
+    return (errors or lines or ['it printed nothing'])[-1].removeprefix('error: ')
 
 
 def main() -> None:
