@@ -79,9 +79,9 @@ if "$PY" -c 'import cv2; cv2.imread' 2>>"$LOG"; then
   say "keeping OpenCV $("$PY" -c 'import cv2; print(cv2.__version__)')"
 else
   WHY=$(tail -n 1 "$LOG")
-  OPENCV=$("$PY" -m pip list --format=freeze 2>>"$LOG" | sed -n '/^opencv/{s/=.*//p;q}')
+  OPENCV=$("$PY" -m pip list --format=freeze 2>>"$LOG" | sed -n 's/^\(opencv[^=]*\)=.*/\1/p')
   [ -z "$OPENCV" ] ||
-    die "$OPENCV is installed but cannot be imported ($WHY). Either install what it misses (Debian and Ubuntu: apt-get install libxcb1 libgl1 libglib2.0-0), or $PY -m pip uninstall -y $OPENCV && make install, which takes the headless one"
+    die "${OPENCV//$'\n'/ } is installed but cannot be imported ($WHY). Either install what it misses (Debian and Ubuntu: apt-get install libxcb1 libgl1 libglib2.0-0), or $PY -m pip uninstall -y ${OPENCV//$'\n'/ } && make install, which takes the headless one"
   pip_step 'OpenCV, headless' install opencv-python-headless
 fi
 

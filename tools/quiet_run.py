@@ -21,22 +21,14 @@ from tqdm import tqdm
 ITERATION = re.compile(r'Epoch\((train|val|test)\) +(?:\[(\d+)\])?\[ *(\d+)/(\d+)\]')
 EPOCHS = re.compile(r'\bmax_epochs ?= ?(\d+)')
 LOSS = re.compile(r' loss: (\S+)')
-TERMINAL = sys.stderr.isatty()
 
 
-class ProgressBar:
+class Progress:
     """A bar over the iterations that mmengine logs, with the loss and the time left."""
 
     def __init__(self) -> None:
         self.epochs = 1
-        self.bar = tqdm(
-            desc='   ',
-            # Elsewhere than on a terminal every state of the bar is a line.
-            mininterval=1 if TERMINAL else 30,
-            bar_format='{desc}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}, '
-            '{elapsed} gone, {remaining} left{postfix}',
-            leave=False,
-        )
+        self.bar: tqdm | None = None
 
     def follow(self, line: str) -> None:
         """Move the bar to where a line of the log says the run is."""
@@ -47,11 +39,23 @@ class ProgressBar:
         if not found or found[1] == 'val':  # the validation within a training
             return
         epoch, iteration, length = (int(number or 1) for number in found.groups()[1:])
-        self.bar.total = length * (self.epochs if found[1] == 'train' else 1)
+        if self.bar is None:
+            self.bar = tqdm(
+                desc='   ',
+                total=length * (self.epochs if found[1] == 'train' else 1),
+                mininterval=1 if sys.stderr.isatty() else 30,
+                bar_format='{desc}{percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}, '
+                '{elapsed} gone, {remaining} left{postfix}',
+            )
         loss = LOSS.search(line)
         if loss:
             self.bar.set_postfix_str(f'loss {loss[1]}', refresh=False)
         self.bar.update((epoch - 1) * length + iteration - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def last_error(log: Path) -> str:
@@ -76,11 +80,11 @@ def main() -> None:
         process = subprocess.Popen(
             args.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
         )
-        progress = ProgressBar()
+        progress = Progress()
         for line in process.stdout:
             log.write(line)
             progress.follow(line)
-        progress.bar.close()
+        progress.close()
     if process.wait():
         print(f'error: {last_error(args.log)}; the whole log: {args.log}', file=sys.stderr)
         raise SystemExit(process.returncode if process.returncode > 0 else 1)
