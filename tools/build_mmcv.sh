@@ -75,7 +75,11 @@ build_mmcv() {
     diff "$source/setup.py.orig" "$source/setup.py" | grep '^[<>]' | tee -a "$LOG" || true
   fi
   export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$("$PY" -c 'import os; print(os.cpu_count())')}
-  progress() { grep -oE '\[[0-9]+/[0-9]+\]' "$LOG" | tail -n 1 | tr -d '[]' | sed 's/^/, compiled: /; s,/, of ,'; }
+  progress() {
+    local ninja=("$source"/build/temp.*/build.ninja)
+    [ ! -f "${ninja[0]}" ] ||
+      echo ", compiled: $(find "$source/build" -name '*.o' | wc -l) of $(grep -c '^build ' "${ninja[0]}")"
+  }
   pip_step "building $MMCV ($KEY) with $MAX_JOBS processes, ${TIME_NEEDED:-about 20 minutes of one core}" \
     wheel -v --no-build-isolation --no-deps "$source" -w "$BUILD"
   progress() { :; }
