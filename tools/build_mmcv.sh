@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # How tools/install.sh gets mmcv, which has no wheel for current torch: built once from its official
 # sdist. The wheel stays in a per-user cache, keyed by Python, torch, CUDA and architectures.
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What tools/install.sh says while it works: one line a step, the time it takes, and one line an
 # error, with its cure. The output of the commands goes to $LOG.
 
@@ -44,7 +45,7 @@ tick() {
 # What went wrong, and what to do about it: from the output of the last step.
 cause_in_log() {
   local text
-  text=$(tac "$LOG" | sed '/^== /q' | tac)
+  text=$(awk '/^== / {text = ""} {text = text $0 "\n"} END {printf "%s", text}' "$LOG")
   has() { grep -qE "$1" <<<"$text"; }
   local args=${PIP_ARGS:+, and PIP_ARGS=$PIP_ARGS}
   if has 'No space left on device'; then
