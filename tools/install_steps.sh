@@ -53,7 +53,7 @@ cause_in_log() {
   elif has 'NewConnectionError|Max retries exceeded|NameResolution|name resolution|dns error|error sending request|Failed to fetch'; then
     echo "the package index cannot be reached. Check the network, the proxy$args"
   elif has 'No matching distribution found'; then
-    echo "$(grep -oE 'No matching distribution found.*' <<<"$text" | tail -n 1): the index has none for $("$PY" --version). Check TORCH=$TORCH$args"
+    echo "$(grep -oE 'No matching distribution found.*' <<<"$text" | tail -n 1): the index has none for $("$PY" --version). Check the version asked for$args"
   elif has 'DO NOT MATCH THE HASHES'; then
     echo "the file of the index is not the published one (its checksum differs). Check the index$args"
   elif has 'Killed|internal compiler error|out of memory'; then
