@@ -35,7 +35,12 @@ from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue  # 
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 ROOT = Path(sys.path[0])
-LAYERS = {'none': '', 'PolyNL': '-polynl-c3', 'NonLocal2d': '-nl-c3', 'ContextBlock': '-gcb-c3'}
+LAYERS = {
+    'none': '',
+    'PolyNL': '-polynl-site-c3',
+    'NonLocal2d': '-nl-site-c3',
+    'ContextBlock': '-gcb-site-c3',
+}
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
 # Pixels that a proposal which counts as right can reach beyond its shape (its own size at most),
 # and a cell of interpolation.
@@ -44,7 +49,7 @@ BEYOND_SHAPE = 32 + 8
 
 def config_of(layer: str) -> Path:
     """Path: the config that trains a layer of LAYERS."""
-    return ROOT / 'configs' / 'demo' / f'mask-rcnn_r18-c2-c3{LAYERS[layer]}_fpn_toy-far-cue.py'
+    return ROOT / 'configs' / 'demo' / f'mask-rcnn_r18{LAYERS[layer]}_fpn_toy-far-cue.py'
 
 
 class _Pyramid(nn.Module):

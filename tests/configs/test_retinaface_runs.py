@@ -16,8 +16,8 @@ from polynl_mmdet.wider_face.annotations import read_annotations
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
 MOBILENET = FOLDER / 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
-R50 = FOLDER / 'retinaface_r50-polynl-c4_fpn_8xb4-80e_widerface.py'
-TOY = FOLDER / 'retinaface_r18-polynl-c4_merge-fpn_toy-wider.py'
+R50 = FOLDER / 'retinaface_r50-polynl-site-c4_fpn_8xb4-80e_widerface.py'
+TOY = FOLDER.parent / 'demo' / 'retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
 
 
 def logged(work_dir):

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    ROOT / 'configs/README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
 SHELLS = {'shell', 'bash', 'sh', 'console'}
 PROGRAMS = ('python', 'pip', 'make', 'mim', 'pre-commit')
 

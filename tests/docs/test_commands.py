@@ -215,7 +215,7 @@ def test_python_blocks_run(workshop):
     for page in PAGES:
         texts = [block.text for block in blocks(page) if block.language in ('python', 'py')]
         if texts:
-            jobs.append(dict(name=page.name, blocks=texts, cwd=str(workshop)))
+            jobs.append(dict(name=str(page.relative_to(ROOT)), blocks=texts, cwd=str(workshop)))
     assert len(jobs) >= 5
     for name, (status, output) in run_jobs(jobs, workshop).items():
         assert status == 0, f'{name}:\n{output[-3000:]}'

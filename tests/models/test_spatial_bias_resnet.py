@@ -245,7 +245,7 @@ def test_frozen_stages_and_norm_eval():
 def test_the_configs_train_every_map(repo_root):
     from mmengine.config import Config
 
-    for name in ('spatial-bias', 'spatial-bias-polynl-c4'):
+    for name in ('spatial-bias-c2-c4', 'spatial-bias-c2-c4-polynl-site-c4'):
         path = repo_root / f'configs/mask_rcnn/mask-rcnn_r50-{name}_fpn_1x_coco.py'
         model = MODELS.build({**Config.fromfile(path).model.backbone, 'init_cfg': None})
         model.train()
