@@ -1,6 +1,7 @@
 """Does a detector learn classes that something far away decides? With and without a layer.
 
     python benchmarks/far_cue_detection.py --output far_cue_detection.json
+    python benchmarks/far_cue_detection.py --table --output far_cue_detection.json    # once more
 
 Draws the far-cue images, trains a small Mask R-CNN (configs/demo/*_toy-far-cue.py) for every
 layer and seed by tools/train.py, and prints a table of COCO metrics. Without a layer the shapes
@@ -174,11 +175,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=2, help='runs at a time (default: 2)')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads a run (default: 1)')
     parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')
+    parser.add_argument('--table', action='store_true', help='print the stored results and stop')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     """Prepare data and results, run what is left, print the table."""
+    if args.table:
+        print(table(json.loads(args.output.read_text(encoding='utf-8'))))
+        return
     for name in ('seeds', 'epochs', 'workers', 'threads'):
         if getattr(args, name) < 1:
             raise InputError(f'--{name}', str(getattr(args, name)), 'accepted: 1 or more')

@@ -96,6 +96,9 @@ def test_real_weights_score_as_the_reference_does(run_tool, mini, data_root, tmp
     written = score_wider_face(predictions, ground_truth, 0.5, True).ap
     result = last_metrics(tmp_path / 'work')
     assert set(expected) == {'easy', 'medium', 'hard'}
+    # The row of docs/wider_face.md that this test measures.
+    page = (FOLDER.parents[1] / 'docs/wider_face.md').read_text()
+    assert ' / '.join(f'{ap:.4f}' for ap in expected.values()) in page
     for key, value in expected.items():
         assert result[f'wider_face/{key}'] == pytest.approx(value, abs=1e-3)
         assert written[key] == pytest.approx(result[f'wider_face/{key}'], abs=1e-6)
