@@ -12,7 +12,6 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
-from mmengine.hub import get_config
 
 from polynl_mmdet.layers import PolyNL, SpatialBiasTerm
 
@@ -64,8 +63,9 @@ def test_config_differs_from_its_control_in_the_backbone_alone(name):
 
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if '_r50_fpn_' in name])
-def test_control_is_mmdets_config_with_our_data_set_metric_and_hooks(name):
-    control, theirs = load(name).to_dict(), get_config(f'mmdet::{name}').to_dict()
+def test_control_is_mmdets_config_with_our_data_set_metric_and_hooks(name, tmp_path):
+    (tmp_path / 'theirs.py').write_text(f"_base_ = 'mmdet::{name}'")
+    control, theirs = load(name).to_dict(), Config.fromfile(tmp_path / 'theirs.py').to_dict()
     for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert control[part]['dataset'].pop('type') == 'CheckedCocoDataset'
         assert theirs[part]['dataset'].pop('type') == 'CocoDataset'
