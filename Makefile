@@ -9,12 +9,12 @@ ENV := $(CURDIR)/.venv-$(STACK)
 endif
 export PATH := $(ENV)/bin:$(PATH)
 
-DEMO := mask-rcnn_r18-polynl-c4_fpn_toy-coco
+DEMO := mask-rcnn_r18-polynl-site-c4_fpn_toy-coco
 DEMO_CONFIG := configs/demo/$(DEMO).py
 DEMO_OUT := work_dirs/demo
 
-FACE := retinaface_r18-polynl-c4_merge-fpn_toy-wider
-FACE_CONFIG := configs/retinaface/$(FACE).py
+FACE := retinaface_r18-polynl-site-c4_merge-fpn_toy-wider
+FACE_CONFIG := configs/demo/$(FACE).py
 FACE_OUT := work_dirs/demo-face
 
 # The demos tell what they do in a line each, and log the rest; V=1 prints it all.

@@ -92,7 +92,9 @@ def test_an_unsupported_version_is_named_with_the_cure(name, version):
 def test_bases_of_the_installed_package_resolve_from_any_directory(tmp_path):
     """In a fresh process that has not imported the package, as mmdet's own tools start."""
     config = tmp_path / 'mine.py'
-    config.write_text("_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py'\n")
+    config.write_text(
+        "_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'\n"
+    )
     done = subprocess.run(
         [
             sys.executable,

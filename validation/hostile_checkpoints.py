@@ -43,7 +43,7 @@ from polynl_mmdet.errors import InputError  # noqa: E402
 from validation.hostile_files import CASES  # noqa: E402
 
 FILE = 'hostile.pth'
-CONFIG = str(ROOT / 'configs/retinaface/retinaface_r18-polynl-c4_merge-fpn_toy-wider.py')
+CONFIG = str(ROOT / 'configs/demo/retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py')
 URL = f'https://example.invalid/{FILE}'
 
 

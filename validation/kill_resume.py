@@ -38,7 +38,7 @@ from polynl_mmdet.engine.checkpoints.atomic_files import PARTIAL  # noqa: E402
 from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
-CONFIG = Path(sys.path[0]) / 'configs' / 'demo' / 'mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+CONFIG = Path(sys.path[0]) / 'configs' / 'demo' / 'mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 EPOCHS, IMAGES, BATCH = 3, 12, 2
 CHANNELS = 16
 NARROWED = (

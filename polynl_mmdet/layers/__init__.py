@@ -4,6 +4,7 @@ Needs mmengine and mmcv, not mmdet: mmseg, mmpretrain and mmaction2 configs find
 """
 
 from .compact_generalized_non_local import CompactGeneralizedNonLocal
+from .context_layer import ContextLayer
 from .disentangled_non_local import DisentangledNonLocal
 from .double_attention import DoubleAttention
 from .efficient_attention import EfficientAttention
@@ -14,6 +15,7 @@ from .squeeze_excitation import SqueezeExcitation
 
 __all__ = [
     'CompactGeneralizedNonLocal',
+    'ContextLayer',
     'DisentangledNonLocal',
     'DoubleAttention',
     'EfficientAttention',

@@ -1,6 +1,6 @@
 """Poly-NL for any number of spatial axes.
 
-Babiloni et al., "Poly-NL: Linear Complexity Non-local Layers With 3rd Order Polynomials",
+Babiloni et al., "Poly-NL: Linear Complexity Non-Local Layers With 3rd Order Polynomials",
 ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
 """
 

@@ -16,7 +16,7 @@ import torch
 
 from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
-CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+CONFIG = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 
 
 def free_port():

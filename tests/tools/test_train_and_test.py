@@ -13,7 +13,7 @@ import torch
 
 from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
-CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+CONFIG = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 
 
 @pytest.fixture(scope='module')
@@ -84,8 +84,12 @@ def test_train_test_and_resume(run_tool, toy, tmp_path):
     ]
     assert sorted(steps) == list(range(1, 9))
 
-    done = run_tool('demo_report.py', work)
+    done = run_tool('demo_report.py', work, '--figures', work / 'figures.json')
     assert done.returncode == 0, done.stdout[-3000:]
+    (figures,) = json.loads((work / 'figures.json').read_text()).items()
+    assert figures[0] == Path(CONFIG).stem
+    assert 0 <= figures[1]['coco/segm_mAP_50'] <= 1
+    assert f'coco/segm_mAP_50 {figures[1]["coco/segm_mAP_50"]:.3f}' in done.stdout
     assert (work / 'loss_curve.png').stat().st_size > 5000
     assert (work / 'predictions.jpg').stat().st_size > 5000
     assert len(done.stdout.splitlines()) == 6

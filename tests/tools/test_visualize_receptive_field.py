@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-CONTROL = 'configs/demo/mask-rcnn_r18-c2-c3_fpn_toy-far-cue.py'
-WITH_LAYER = 'configs/demo/mask-rcnn_r18-c2-c3-polynl-c3_fpn_toy-far-cue.py'
+CONTROL = 'configs/demo/mask-rcnn_r18_fpn_toy-far-cue.py'
+WITH_LAYER = 'configs/demo/mask-rcnn_r18-polynl-site-c3_fpn_toy-far-cue.py'
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,7 @@
 # A small Mask R-CNN with Poly-NL for drawn shapes, from scratch on a CPU in a few minutes:
 #   python tools/make_toy_data.py coco data/toy_coco
-#   python tools/train.py configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py
-_base_ = '../_base_/mask-rcnn_r50_fpn_1x_coco.py'
+#   python tools/train.py configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py
+_base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 data_root = 'data/toy_coco/'
 metainfo = dict(

@@ -1,6 +1,6 @@
-_base_ = './mask-rcnn_r18-c2-c3_fpn_toy-far-cue.py'
+_base_ = './mask-rcnn_r18_fpn_toy-far-cue.py'
 
-# With mmcv's global context block right before the last residual block of res3.
+# With mmcv's global context block right before the last residual block of c3.
 model = dict(
     backbone=dict(
         sites=[dict(cfg=dict(type='ContextBlock', ratio=1.0 / 4), stage='c3', before_block=-1)],

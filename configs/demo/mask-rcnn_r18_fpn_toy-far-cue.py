@@ -1,9 +1,9 @@
 # The control of the far-cue study, without any non-local layer: a small Mask R-CNN whose features
 # reach less far than what decides the classes. From scratch on a CPU in minutes:
 #   python tools/make_toy_data.py far-cue data/toy_far_cue
-#   python tools/train.py configs/demo/mask-rcnn_r18-c2-c3_fpn_toy-far-cue.py
+#   python tools/train.py configs/demo/mask-rcnn_r18_fpn_toy-far-cue.py
 # benchmarks/far_cue_detection.py trains it and its variants.
-_base_ = './mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+_base_ = './mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 
 data_root = 'data/toy_far_cue/'
 metainfo = dict(classes=('red', 'blue'), palette=[(220, 40, 40), (40, 60, 220)])
@@ -11,7 +11,7 @@ channels = 64
 
 model = dict(
     backbone=dict(
-        # Two stages: a pixel of res3 sees 99 x 99 pixels.
+        # Two stages, c2 and c3: a pixel of c3 sees 99 x 99 pixels.
         base_channels=32,
         num_stages=2,
         strides=(1, 2),

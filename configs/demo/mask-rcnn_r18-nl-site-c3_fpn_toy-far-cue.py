@@ -1,6 +1,6 @@
-_base_ = './mask-rcnn_r18-c2-c3_fpn_toy-far-cue.py'
+_base_ = './mask-rcnn_r18_fpn_toy-far-cue.py'
 
-# With mmcv's non-local block right before the last residual block of res3.
+# With mmcv's non-local block right before the last residual block of c3.
 model = dict(
     backbone=dict(
         sites=[

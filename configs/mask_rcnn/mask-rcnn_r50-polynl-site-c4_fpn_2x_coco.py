@@ -1,4 +1,4 @@
-_base_ = './mask-rcnn_r50-nl-c4_fpn_1x_coco.py'
+_base_ = './mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
 
 train_cfg = dict(max_epochs=24)
 param_scheduler = [

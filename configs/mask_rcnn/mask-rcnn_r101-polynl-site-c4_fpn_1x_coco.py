@@ -1,4 +1,4 @@
-_base_ = './mask-rcnn_r50-polynl-c4_fpn_2x_coco.py'
+_base_ = './mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(
