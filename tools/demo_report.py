@@ -1,8 +1,7 @@
-"""Shows what a run gave: its metrics, its loss curve, and drawn predictions on one sheet.
+"""Shows what a run gave: its loss curve, and drawn predictions on one sheet.
 
 Examples:
     python tools/demo_report.py work_dirs/demo
-    python tools/demo_report.py work_dirs/demo --figures docs/demo_figures.json   # README's
     python tools/demo_report.py work_dirs/demo --page docs/demo.jpg --pick 4 6 10 35   # README's
 """
 
@@ -40,46 +39,6 @@ def newest(root: Path, pattern: str, what: str) -> Path:
     if not found:
         raise InputError(str(root), f'no {what} ({pattern}) below it', 'run tools/train.py first')
     return found[-1]
-
-
-def read_metrics(work_dir: Path) -> dict[str, float]:
-    """Read the metrics of the newest test run.
-
-    Args:
-        work_dir (Path): Work dir of the training, with that of the test below it.
-
-    Returns:
-        dict[str, float]: As mmengine names them, such as ``coco/segm_mAP``.
-
-    Raises:
-        InputError: There is none.
-    """
-    # mmengine writes DATE/DATE.json at the end of a test.
-    found = [path for path in work_dir.rglob('*.json') if path.stem == path.parent.name]
-    if not found:
-        raise InputError(str(work_dir), 'no metrics below it', 'run tools/test.py first')
-    newest_run = max(found, key=lambda path: path.stat().st_mtime)
-    metrics = json.loads(newest_run.read_text(encoding='utf-8'))
-    return {key: value for key, value in metrics.items() if '/' in key}
-
-
-def store_metrics(metrics: dict[str, float], work_dir: Path, path: Path) -> None:
-    """Write a run's metrics into a JSON file of several runs, under the name of its config.
-
-    Args:
-        metrics (dict[str, float]): Of this run.
-        work_dir (Path): Work dir of the training, where mmengine puts the config.
-        path (Path): File to write; other runs in it are kept.
-
-    Raises:
-        InputError: The work dir has no config, or several.
-    """
-    configs = list(work_dir.glob('*.py'))
-    if len(configs) != 1:
-        raise InputError(str(work_dir), f'{len(configs)} configs (*.py)', 'accepted: one')
-    stored = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-    stored[configs[0].stem] = metrics
-    path.write_text(json.dumps(stored, indent=1, sort_keys=True) + '\n', encoding='utf-8')
 
 
 def plot_losses(scalars: Path, out: Path) -> None:
@@ -142,7 +101,7 @@ def contact_sheet(
 
 
 def main() -> None:
-    """Print the metrics, write loss_curve.png and predictions.jpg, and say where they are."""
+    """Write loss_curve.png and predictions.jpg into the run's folder and say where they are."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -153,15 +112,9 @@ def main() -> None:
     parser.add_argument(
         '--pick', type=int, nargs=4, metavar='N', help='its images, counted from 0 (else spread)'
     )
-    parser.add_argument(
-        '--figures', type=Path, metavar='FILE.json', help='also store the metrics, by config'
-    )
     args = parser.parse_args()
     work_dir = args.work_dir
     with one_line_errors():
-        metrics = read_metrics(work_dir)
-        if args.figures:
-            store_metrics(metrics, work_dir, args.figures)
         losses = work_dir / 'loss_curve.png'
         plot_losses(newest(work_dir, 'vis_data/scalars.json', 'training log'), losses)
         folder = newest(work_dir, 'images/*', 'drawn prediction').parent
@@ -173,7 +126,6 @@ def main() -> None:
                 raise InputError('--pick', f'{args.pick}', f'accepted: 0 to {len(images) - 1}')
             chosen = [images[index] for index in args.pick] if args.pick else images
             contact_sheet(chosen, args.page, rows=2, quality=80)
-    print('metrics: ' + ', '.join(f'{key} {value:.3f}' for key, value in metrics.items()))
     print(f'loss curve:                               {losses}')
     print(f'predictions (left: truth, right: model):  {sheet}')
     print(f'every test image, drawn:                {folder}')
