@@ -1,7 +1,6 @@
 """Does a detector learn classes that something far away decides? With and without a layer.
 
     python benchmarks/far_cue_detection.py --output far_cue_detection.json
-    python benchmarks/far_cue_detection.py --table --output far_cue_detection.json    # once more
 
 Draws the far-cue images, trains a small Mask R-CNN (configs/demo/*_toy-far-cue.py) for every
 layer and seed by tools/train.py, and prints a table of COCO metrics. Without a layer the shapes
@@ -36,12 +35,7 @@ from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue  # 
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 ROOT = Path(sys.path[0])
-LAYERS = {
-    'none': '',
-    'PolyNL': '-polynl-site-c3',
-    'NonLocal2d': '-nl-site-c3',
-    'ContextBlock': '-gcb-site-c3',
-}
+LAYERS = {'none': '', 'PolyNL': '-polynl', 'NonLocal2d': '-nl', 'ContextBlock': '-gcb'}
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
 # Pixels that a proposal which counts as right can reach beyond its shape (its own size at most),
 # and a cell of interpolation.
@@ -50,7 +44,8 @@ BEYOND_SHAPE = 32 + 8
 
 def config_of(layer: str) -> Path:
     """Path: the config that trains a layer of LAYERS."""
-    return ROOT / 'configs' / 'demo' / f'mask-rcnn_r18{LAYERS[layer]}_fpn_toy-far-cue.py'
+    place = LAYERS[layer] and f'{LAYERS[layer]}-site-c3'
+    return ROOT / 'configs' / 'demo' / f'mask-rcnn_r18{place}_fpn_toy-far-cue.py'
 
 
 class _Pyramid(nn.Module):
@@ -175,15 +170,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=2, help='runs at a time (default: 2)')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads a run (default: 1)')
     parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')
-    parser.add_argument('--table', action='store_true', help='print the stored results and stop')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     """Prepare data and results, run what is left, print the table."""
-    if args.table:
-        print(table(json.loads(args.output.read_text(encoding='utf-8'))))
-        return
     for name in ('seeds', 'epochs', 'workers', 'threads'):
         if getattr(args, name) < 1:
             raise InputError(f'--{name}', str(getattr(args, name)), 'accepted: 1 or more')

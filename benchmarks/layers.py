@@ -1,7 +1,6 @@
 """What each non-local layer costs: parameters, operations, time and memory.
 
     python benchmarks/layers.py --threads 2 --output layers.json --plot layers.png
-    python benchmarks/layers.py --table layers.json    # the tables of a stored file
 
 First at the res4 site of a Mask R-CNN on 800 x 1344 pixels: 50 x 84 positions, 1024 channels
 between two blocks and 256 inside a bottleneck. Then over growing numbers of positions, then whole
@@ -258,15 +257,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--quick', action='store_true', help='tiny shapes: a check that it runs')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='image of the scaling')
-    parser.add_argument('--table', type=Path, help='print the tables of a JSON file and stop')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    """Measure the parts, print and write them."""
-    if args.table:
-        show_stored(read(args.table))
-        return
+    """Measure both parts, print and write them."""
     if args.threads:
         torch.set_num_threads(args.threads)
     report = stored(args)
@@ -297,29 +292,6 @@ def main(args: argparse.Namespace) -> None:
         plot(report['scaling'], args.plot)
 
 
-def read(path: Path) -> dict:
-    """Read the parts of a JSON file.
-
-    Raises:
-        InputError: The file cannot be read or holds no dict.
-    """
-    try:
-        report = json.loads(path.read_text(encoding='utf-8'))
-        return {part: report[part] for part in (*PARTS, 'exponents') if part in report}
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(str(path), f'cannot be read ({error})') from None
-
-
-def show_stored(report: dict) -> None:
-    """Print the tables of a stored report, without the single sizes of the scaling."""
-    for shape in dict.fromkeys(tuple(row['shape']) for row in report.get('sites', ())):
-        show([row for row in report['sites'] if tuple(row['shape']) == shape], 'site in res4')
-    if 'scaling' in report:
-        show_exponents(report['scaling'])
-    if 'networks' in report:
-        layer_networks.show(report['networks'])
-
-
 def stored(args: argparse.Namespace) -> dict:
     """dict: what --output has of the parts that are not measured now.
 
@@ -328,7 +300,11 @@ def stored(args: argparse.Namespace) -> dict:
     """
     report = {}
     if args.output and args.output.exists() and set(args.part) != set(PARTS):
-        report = read(args.output)
+        try:
+            report = json.loads(args.output.read_text(encoding='utf-8'))
+            report = {part: report[part] for part in (*PARTS, 'exponents') if part in report}
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(str(args.output), f'cannot be read ({error})') from None
     if args.plot and 'scaling' not in (*args.part, *report):
         raise InputError('--plot', 'no scaling was measured', 'accepted: with --part scaling')
     return report

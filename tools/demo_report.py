@@ -1,9 +1,8 @@
-"""Tell what a demo gave: its figures, what they mean, where the images are, what to try next.
+"""Tells what a demo gave: its figures, what they mean, where the images are, what to try next.
 
 Examples:
     python tools/demo_report.py work_dirs/demo
     python tools/demo_report.py work_dirs/demo --page docs/demo.jpg    # README's image
-    python tools/demo_report.py work_dirs/demo --figures docs/demo_figures.json    # and figures
 """
 
 from __future__ import annotations
@@ -120,13 +119,12 @@ def contact_sheet(
         raise InputError(str(out), 'cannot be written', 'accepted: a .jpg or .png in a folder')
 
 
-def report(work_dir: Path, page: Path | None, figures: Path | None) -> list[str]:
+def report(work_dir: Path, page: Path | None) -> list[str]:
     """Write loss_curve.png and predictions.jpg into a run's folder.
 
     Args:
         work_dir (Path): Folder of tools/train.py, with tools/test.py's in ``test``.
         page (Path | None): Where to write a small sheet, 2 x 2, for a page.
-        figures (Path | None): JSON file to keep the metrics in, under the config's name.
 
     Returns:
         list[str]: What to tell of the run, six lines.
@@ -143,18 +141,13 @@ def report(work_dir: Path, page: Path | None, figures: Path | None) -> list[str]
     contact_sheet(images, sheet)
     if page:
         contact_sheet(images, page, rows=2, quality=80)
-    config = newest(work_dir, '*.py', 'config')
-    if figures:
-        stored = json.loads(figures.read_text()) if figures.exists() else {}
-        stored[config.stem] = {key: value for key, value in metrics.items() if '/' in key}
-        figures.write_text(json.dumps(stored, indent=1, sort_keys=True) + '\n')
     command = own_images.format(
-        config=config,
+        config=newest(work_dir, '*.py', 'config'),
         checkpoint=(work_dir / 'last_checkpoint').read_text(),
     )
-    shown = ', '.join(f'{name} {metrics[key]:.3f}' for key, name in names.items())
+    figures = ', '.join(f'{name} {metrics[key]:.3f}' for key, name in names.items())
     return [
-        f'{len(images)} held-out images: {shown}',
+        f'{len(images)} held-out images: {figures}',
         f'({meaning}.)',
         f'the first eight, truth left, found right: {sheet}; all of them: {folder}',
         f'losses over the training: {losses}',
@@ -172,12 +165,9 @@ def main() -> None:
     parser.add_argument(
         '--page', type=Path, metavar='FILE.jpg', help='also write a small sheet, 2 x 2, for a page'
     )
-    parser.add_argument(
-        '--figures', type=Path, metavar='FILE.json', help='also keep the metrics, by config'
-    )
     args = parser.parse_args()
     with one_line_errors():
-        print('\n'.join(report(args.work_dir, args.page, args.figures)))
+        print('\n'.join(report(args.work_dir, args.page)))
 
 
 if __name__ == '__main__':

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 from doc_pages import PAGES, ROOT, commands
 from doc_runner import run_jobs
 from mmengine.fileio import load as load_yaml
 
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import far_cue_detection, layer_networks, layers
+from benchmarks.measure import markdown
+
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
+# What tools/demo_report.py printed after each demo.
 DEMOS = json.loads((ROOT / 'docs/demo_figures.json').read_text(encoding='utf-8'))
-COCO = DEMOS['mask-rcnn_r18-polynl-site-c4_fpn_toy-coco']
+SHAPES = DEMOS['mask-rcnn_r18-polynl-site-c4_fpn_toy-coco']
 FACES = DEMOS['retinaface_r18-polynl-site-c4_merge-fpn_toy-wider']
 # Commands of the documentation that print tables which their page shows.
 PRINTING = [
@@ -47,25 +54,57 @@ def agrees(shown, value):
     return abs(float(shown) - value) <= 0.55 * 10**-digits
 
 
+def check_tables(page, text, source):
+    """Check that a page shows every table of a text, cell by cell."""
+    printed, shown = tables(text), tables((ROOT / page).read_text(encoding='utf-8'))
+    assert printed, f'{source} gives no table'
+    for table in printed:
+        alike = [other for other in shown if other[0] == table[0]]
+        differences = [set(table) ^ set(other) for other in alike]
+        assert table in alike, (
+            f'{page} differs from {source}: {min(differences, key=len, default=table)}'
+        )
+
+
+def print_layers(report):
+    """Print the tables of benchmarks/layers.py: layers at two sites, exponents, networks."""
+    for shape in dict.fromkeys(tuple(row['shape']) for row in report['sites']):
+        layers.show([row for row in report['sites'] if tuple(row['shape']) == shape], '')
+    columns = ('forward', 'step', 'peak')
+    exponents = [
+        [name, f'{line["from"]:,} to {line["to"]:,}', *(f'{line[key]:.2f}' for key in columns)]
+        for name, line in report['exponents'].items()
+    ]
+    print('\n' + markdown(['', 'N', *columns], exponents))
+    layer_networks.show(report['networks'])
+
+
+# Stored results whose scripts print their tables only after a measurement.
+WITHOUT_COMMAND = {
+    'docs/layers.json': print_layers,
+    'docs/far_cue_detection.json': lambda report: print(far_cue_detection.table(report)),
+}
+
+
 def test_pages_show_what_commands_print(tmp_path):
     jobs = [dict(name=c.text, argv=list(c.words[1:]), cwd=str(ROOT)) for c in PRINTING]
     results = run_jobs(jobs, tmp_path)
     for command in PRINTING:
         status, output = results[command.text]
         assert status == 0, f'{command.text}: {output[-2000:]}'
-        page = ROOT / command.where.partition(':')[0]
-        shown = tables(page.read_text(encoding='utf-8'))
-        printed = tables(output)
-        assert printed, f'{command.text} prints no table'
-        for table in printed:
-            alike = [other for other in shown if other[0] == table[0]]
-            assert table in alike, f'{page.name} differs from what "{command.text}" prints'
+        check_tables(command.where.partition(':')[0], output, command.text)
+
+
+@pytest.mark.parametrize('path', WITHOUT_COMMAND)
+def test_comparison_shows_what_is_stored(path, capsys):
+    WITHOUT_COMMAND[path](json.loads((ROOT / path).read_text(encoding='utf-8')))
+    check_tables('docs/comparison.md', capsys.readouterr().out, path)
 
 
 def test_every_stored_result_is_shown():
     named = {word for command in PRINTING for word in command.words if word.endswith('.json')}
     stored = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'docs').glob('*.json')}
-    assert stored - {'docs/demo_figures.json'} == named
+    assert stored == {*named, *WITHOUT_COMMAND, 'docs/demo_figures.json'}
 
 
 def test_readme_has_the_operators_figures():
@@ -97,27 +136,20 @@ def test_demo_figures():
     """README, docs/wider_face.md and the metafile against docs/demo_figures.json."""
     masks = re.findall(r'[Mm]ask AP50[^|:]*[|:] (0\.\d+)', README)
     assert len(masks) == 2
-    assert all(agrees(shown, COCO['coco/segm_mAP_50']) for shown in masks)
-    faces = [FACES[f'wider_face/{setting}'] for setting in ('easy', 'medium', 'hard')]
+    assert all(agrees(shown, SHAPES['mask AP50']) for shown in masks)
+    faces = [FACES[f'{setting} AP'] for setting in ('Easy', 'Medium', 'Hard')]
     for page in ('README.md', 'docs/wider_face.md'):
         (line,) = re.findall(r'^\| `make demo-face`.*$', (ROOT / page).read_text(), re.MULTILINE)
         shown = re.search(r'([\d.]+) / ([\d.]+) / ([\d.]+)', line).groups()
         assert all(map(agrees, shown, faces)), f'{page}: {shown}'
-    assert agrees(re.search(r'landmark error of ([\d.]+) ', line)[1], FACES['face_landmarks/nme'])
+    assert agrees(re.search(r'landmark error of ([\d.]+) ', line)[1], FACES['landmark error'])
 
 
 @pytest.mark.parametrize('name', DEMOS)
 def test_metafile_has_the_demos_figures(name):
     metafile = load_yaml(ROOT / 'configs/demo/metafile.yml')
     (model,) = [model for model in metafile['Models'] if model['Name'] == name]
-    keys = {
-        'box AP': 'coco/bbox_mAP',
-        'mask AP': 'coco/segm_mAP',
-        'Easy AP': 'wider_face/easy',
-        'Medium AP': 'wider_face/medium',
-        'Hard AP': 'wider_face/hard',
-    }
     shown = {k: v for result in model['Results'] for k, v in result['Metrics'].items()}
     assert shown
     for metric, value in shown.items():
-        assert agrees(str(value), 100 * DEMOS[name][keys[metric]]), metric
+        assert agrees(str(value), 100 * DEMOS[name][metric]), metric
