@@ -17,21 +17,19 @@ from os.path import abspath, dirname
 sys.path[0] = dirname(dirname(abspath(__file__)))
 
 import argparse  # noqa: E402
-import json  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from statistics import median  # noqa: E402
 
 import torch  # noqa: E402
 from mmdet.registry import MODELS  # noqa: E402
-from mmdet.structures import DetDataSample  # noqa: E402
-from mmdet.structures.mask import BitmapMasks  # noqa: E402
+from mmdet.testing import demo_mm_inputs  # noqa: E402
 from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.analysis import get_model_complexity_info  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
 
 from benchmarks.measure import interleaved_times, machine, markdown  # noqa: E402
+from benchmarks.study import store  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 CONTEXT_BLOCKS = dict(
@@ -91,9 +89,7 @@ def main() -> None:
             # Differences within a round: what disturbs a whole round cancels.
             row[f'{quantity} added'] = median(a / b - 1 for a, b in zip(mine, times['none']))
         _show(rows)
-        if args.output:
-            args.output.parent.mkdir(parents=True, exist_ok=True)
-            args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+        store(report, args.output)
 
 
 def _build(args: argparse.Namespace) -> dict[str, torch.nn.Module]:
@@ -118,28 +114,10 @@ def _build(args: argparse.Namespace) -> dict[str, torch.nn.Module]:
 
 def _data(model: torch.nn.Module, args: argparse.Namespace) -> dict:
     """A batch of noise with twenty objects an image, as the data preprocessor hands it on."""
-    rng = torch.Generator().manual_seed(0)
-    height, width = args.size
-    inputs, samples = [], []
-    for _ in range(args.batch):
-        inputs.append(torch.randint(0, 256, (3, height, width), generator=rng).byte())
-        corners = torch.rand(20, 2, generator=rng) * 0.7
-        sizes = 0.05 + torch.rand(20, 2, generator=rng) * 0.25
-        scale = torch.tensor([width, height] * 2)
-        boxes = torch.cat((corners, corners + sizes), 1) * scale
-        masks = torch.zeros(20, height, width, dtype=torch.uint8)
-        for mask, (left, top, right, bottom) in zip(masks, boxes.long().tolist()):
-            mask[top:bottom, left:right] = 1
-        sample = DetDataSample()
-        sample.gt_instances = InstanceData(
-            bboxes=boxes,
-            labels=torch.randint(0, 80, (20,), generator=rng),
-            masks=BitmapMasks(masks.numpy(), height, width),
-        )
-        shape = (height, width)
-        sample.set_metainfo(dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)))
-        samples.append(sample)
-    return model.data_preprocessor({'inputs': inputs, 'data_samples': samples}, training=True)
+    shape = (3, *args.size)
+    objects = [20] * args.batch
+    data = demo_mm_inputs(args.batch, shape, objects, num_classes=80, with_mask=True)
+    return model.data_preprocessor(data, training=True)
 
 
 def _forward(model: torch.nn.Module, data: dict) -> None:

@@ -21,7 +21,8 @@ import json  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
-from concurrent.futures import ThreadPoolExecutor, as_completed  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
@@ -31,10 +32,12 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from torch import nn  # noqa: E402
 
 from benchmarks.measure import machine, markdown  # noqa: E402
+from benchmarks.study import mean_and_spread, run_all, run_name, take_up  # noqa: E402
 from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 ROOT = Path(sys.path[0])
+DATA = Path('data/toy_far_cue')
 LAYERS = {'none': '', 'PolyNL': '-polynl', 'NonLocal2d': '-nl', 'ContextBlock': '-gcb'}
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
 # Pixels that a proposal which counts as right can reach beyond its shape (its own size at most),
@@ -88,13 +91,13 @@ def reach(config: Path, size: int = 512) -> int:
     return round(farthest)
 
 
-def train(layer: str, seed: int, args: argparse.Namespace) -> dict:
+def train(layer: str, seed: int, epochs: int) -> dict:
     """Train one detector in a process of its own.
 
     Args:
         layer (str): A key of LAYERS.
         seed (int): Of weights and order of the images.
-        args (argparse.Namespace): The command line.
+        epochs (int): How long.
 
     Returns:
         dict: METRICS of the last epoch, between 0 and 1, ``step_s`` (median seconds a training
@@ -103,123 +106,81 @@ def train(layer: str, seed: int, args: argparse.Namespace) -> dict:
     Raises:
         InputError: Training failed.
     """
-    work_dir = args.work_dir / f'{layer}-{seed}'
-    data = args.data.resolve()
+    work_dir = Path('work_dirs/far_cue_detection', f'{layer}-{seed}')
+    data = DATA.resolve()
     options = [f'{part}_dataloader.dataset.data_root={data}/' for part in ('train', 'val', 'test')]
-    options += [
-        f'{part}_evaluator.ann_file={data}/annotations/instances_val.json'
-        for part in ('val', 'test')
-    ]
+    ann_file = data / 'annotations' / 'instances_val.json'
+    options += [f'{part}_evaluator.ann_file={ann_file}' for part in ('val', 'test')]
     options += [f'randomness.seed={seed}', 'default_hooks.checkpoint.interval=1000']
-    options += [f'train_cfg.max_epochs={args.epochs}', f'train_cfg.val_interval={args.epochs}']
-    options += [f'param_scheduler.1.{key}={args.epochs}' for key in ('T_max', 'end')]
+    options += [f'train_cfg.max_epochs={epochs}', f'train_cfg.val_interval={epochs}']
+    options += [f'param_scheduler.1.{key}={epochs}' for key in ('T_max', 'end')]
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config_of(layer))]
     command += ['--work-dir', str(work_dir), '--cfg-options', *options]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
     started = time.monotonic()
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stdout.strip().splitlines() or ['no output']
-        raise InputError(f'training {layer}, seed {seed}', lines[-1], f'see {work_dir}')
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    records = [json.loads(line) for line in logs[-1].read_text(encoding='utf-8').splitlines()]
+        last = (done.stderr.strip().splitlines() or ['no output'])[-1]
+        raise InputError(f'training {layer}, seed {seed}', last, f'see {work_dir}')
+    log = max(work_dir.glob('*/vis_data/scalars.json'))
+    records = [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()]
     last = next(record for record in reversed(records) if 'coco/segm_mAP' in record)
-    times = [record['time'] for record in records if 'loss' in record]
-    result = {name: last[f'coco/{name}'] for name in METRICS}
-    result['step_s'] = statistics.median(times)
-    result['minutes'] = (time.monotonic() - started) / 60
-    return result
+    return {
+        **{name: last[f'coco/{name}'] for name in METRICS},
+        'step_s': statistics.median(record['time'] for record in records if 'loss' in record),
+        'minutes': (time.monotonic() - started) / 60,
+    }
 
 
-def table(results: dict) -> str:
-    """str: Markdown, a row a layer, mean and spread over the seeds."""
+def table(report: dict) -> str:
+    """Return a row a layer, mean and spread over the seeds."""
     rows = []
     for layer in LAYERS:
-        runs = [r for name, r in results['runs'].items() if name.split()[0] == layer]
-        if not runs:
-            rows.append([layer, *['not run'] * (len(METRICS) + 2)])
-            continue
-        cells = []
-        for metric in METRICS:
-            values = [run[metric] for run in runs]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f'{statistics.mean(values):.3f} ± {spread:.3f}')
-        taken = statistics.median(run['step_s'] for run in runs)
-        rows.append([layer, *cells, f'{taken:.2f}', str(len(runs))])
+        runs = [run for name, run in report['runs'].items() if name.split()[0] == layer]
+        cells = [mean_and_spread([run[metric] for run in runs]) for metric in METRICS]
+        taken = f'{statistics.median(run["step_s"] for run in runs):.2f}' if runs else ''
+        rows.append([layer, *cells, taken, str(len(runs))])
     return markdown(['layer', *METRICS, 's a step', 'seeds'], rows)
 
 
-def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: the command line."""
+def main() -> None:
+    """Prepare data and results, run what is left, print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--output', type=Path, default=Path('far_cue_detection.json'))
-    parser.add_argument('--data', type=Path, default=Path('data/toy_far_cue'), help='images')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/far_cue_detection'))
     parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
     parser.add_argument('--seeds', type=int, default=3, help='runs a layer (default: 3)')
     parser.add_argument('--epochs', type=int, default=6, help='50 steps each (default: 6)')
     parser.add_argument('--workers', type=int, default=2, help='runs at a time (default: 2)')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads a run (default: 1)')
-    parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')
-    return parser.parse_args()
-
-
-def main(args: argparse.Namespace) -> None:
-    """Prepare data and results, run what is left, print the table."""
-    for name in ('seeds', 'epochs', 'workers', 'threads'):
-        if getattr(args, name) < 1:
-            raise InputError(f'--{name}', str(getattr(args, name)), 'accepted: 1 or more')
-    if not (args.data / 'annotations').exists():
-        make_toy_far_cue(args.data, 400, 100)
-    results = {
+    args = parser.parse_args()
+    if not (DATA / 'annotations').exists():
+        make_toy_far_cue(DATA, 400, 100)
+    report = {
         'command': ' '.join(['python benchmarks/far_cue_detection.py', *sys.argv[1:]]),
-        'machine': dict(machine('cpu'), threads=args.threads, workers=args.workers),
+        'machine': dict(machine('cpu'), threads=1, workers=args.workers),
         'epochs': args.epochs,
         'reach': reach(config_of('none')),
         'distance': MIN_DISTANCE,
-        'runs': {},
     }
-    if results['reach'] + BEYOND_SHAPE >= MIN_DISTANCE:
-        raise InputError(str(config_of('none')), f'reaches {results["reach"]} pixels')
-    if args.output.exists():
-        stored = json.loads(args.output.read_text(encoding='utf-8'))
-        if stored['epochs'] != args.epochs:
-            raise InputError(str(args.output), f'is of {stored["epochs"]} epochs', 'give --output')
-        results['runs'] = stored['runs']
+    if report['reach'] + BEYOND_SHAPE >= MIN_DISTANCE:
+        raise InputError(str(config_of('none')), f'reaches {report["reach"]} pixels')
+    report['runs'] = take_up(report, args.output, 'epochs')
     print(
-        f'without a layer a feature reaches {results["reach"]} pixels, a proposal at most '
+        f'without a layer a feature reaches {report["reach"]} pixels, a proposal at most '
         f'{BEYOND_SHAPE} beyond its shape; the cue is {MIN_DISTANCE} or more away',
         flush=True,
     )
-    jobs = [(layer, seed) for seed in range(args.seeds) for layer in args.layer]
-    jobs = [job for job in jobs if f'{job[0]} {job[1]}' not in results['runs']]
-    until = time.monotonic() + 60 * args.minutes
 
-    def run(job: tuple[str, int]) -> dict | None:
-        return train(*job, args) if time.monotonic() < until else None
+    def jobs(report: dict) -> list[tuple]:
+        every = [(layer, seed) for seed in range(args.seeds) for layer in args.layer]
+        return [job for job in every if run_name(job) not in report['runs']]
 
-    with ThreadPoolExecutor(args.workers) as pool:
-        futures = {pool.submit(run, job): job for job in jobs}
-        for future in as_completed(futures):
-            if future.result() is None:
-                continue
-            layer, seed = futures[future]
-            results['runs'][f'{layer} {seed}'] = future.result()
-            args.output.parent.mkdir(parents=True, exist_ok=True)
-            args.output.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
-            print(f'{layer}, seed {seed}: {future.result()}', flush=True)
-    print('\n' + table(results))
+    one = partial(train, epochs=args.epochs)
+    run_all(report, args.output, jobs, one, ThreadPoolExecutor(args.workers), args.workers)
+    print('\n' + table(report))
 
 
 if __name__ == '__main__':
     with one_line_errors():
-        main(parse_args())
+        main()

@@ -6,8 +6,8 @@ parameters than non-local ones and 1.6 to 3.3 times their throughput.
 
 from __future__ import annotations
 
-import argparse
 import statistics
+from functools import partial
 
 import torch
 from mmdet.registry import MODELS
@@ -42,31 +42,26 @@ def build(name: str) -> nn.Module:
     return network
 
 
-def measure(args: argparse.Namespace) -> list[dict]:
+def measure(budget: float, rounds: int, quick: bool) -> list[dict]:
     """Measure every network at 224 x 224 pixels (classification) and 800 x 1344 (detection).
 
     Args:
-        args (argparse.Namespace): ``budget`` seconds, ``rounds`` at least, and ``quick``.
+        budget (float): Seconds of rounds a size.
+        rounds (int): Rounds at least.
+        quick (bool): Whether to take one small size instead.
 
     Returns:
         list[dict]: ``name``, ``added`` learned numbers beside the plain network's, and images a
         second by ``throughput``, of a forward pass, by size.
     """
-    sizes = [(8, 224, 224), (1, 800, 1344)]
-    if args.quick:
-        sizes = [(1, 64, 64)]
     networks = {name: build(name) for name in NETWORKS}
     count = {n: sum(p.numel() for p in network.parameters()) for n, network in networks.items()}
     rows = [dict(name=n, added=count[n] - count[PLAIN], throughput={}) for n in networks]
-    for batch, height, width in sizes:
+    for batch, height, width in [(1, 64, 64)] if quick else [(8, 224, 224), (1, 800, 1344)]:
         x = torch.randn(batch, 3, height, width)
-
-        def forward(network: nn.Module, x: torch.Tensor = x) -> None:
-            with torch.no_grad():
-                network(x)
-
-        runs = {name: lambda n=network: forward(n) for name, network in networks.items()}
-        times = interleaved_times(runs, 'cpu', args.budget, args.rounds, warm_up=1)
+        runs = {name: partial(network, x) for name, network in networks.items()}
+        with torch.no_grad():
+            times = interleaved_times(runs, 'cpu', budget, rounds, warm_up=1)
         for row in rows:
             seconds = statistics.median(times[row['name']])
             row['throughput'][f'{height} x {width}'] = batch / seconds

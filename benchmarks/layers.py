@@ -18,8 +18,8 @@ sys.path[0] = dirname(dirname(abspath(__file__)))
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # Read once, when torch is imported.
 
 import argparse  # noqa: E402
-import json  # noqa: E402
 import statistics  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import mmcv.cnn.bricks  # noqa: E402, F401  Registers mmcv's layers.
@@ -38,6 +38,8 @@ from benchmarks.measure import (  # noqa: E402
     markdown,
     peak_bytes,
 )
+from benchmarks.scaling_plot import Panel, draw_panels  # noqa: E402
+from benchmarks.study import store, stored  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 LAYERS = {
@@ -56,7 +58,8 @@ LAYERS = {
 PARTS = ('sites', 'scaling', 'networks')
 SITES = ((1024, 50, 84), (256, 50, 84))
 SCALING_CHANNELS = 256
-SCALING_SIDES = (16, 32, 64, 128, 256)
+SCALING = [(SCALING_CHANNELS, side, side) for side in (16, 32, 64, 128, 256)]
+MEMORY, SLOWEST = 6.0, 8.0  # GB and seconds that a layer may take.
 # Of the layers that compare pairs: N x N matrices that a step holds, and the share of the pairs.
 PAIRS = {
     'NonLocal2d': (4, 1.0),
@@ -93,12 +96,13 @@ def flops(layer: nn.Module, x: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]:
+def measure(shape: tuple[int, int, int], budget: float, rounds: int) -> list[dict]:
     """Measure every layer at one shape.
 
     Args:
         shape (tuple): C, H, W; one image.
-        args (argparse.Namespace): The command line's.
+        budget (float): Seconds of rounds.
+        rounds (int): Rounds at least.
 
     Returns:
         list[dict]: ``name``, ``parameters``, ``flops`` of a forward pass, seconds ``forward`` and
@@ -107,15 +111,9 @@ def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]
     """
     x = torch.randn(1, *shape, requires_grad=True)
     grad = torch.randn(1, *shape)
-    found = {name: build(name, shape[0]) for name in args.layer}
-    rows = []
-    for name in list(found):
-        row = {'name': name, 'shape': list(shape)}
-        rows.append(row)
-        reason = too_big(name, shape, args)
-        if reason:
-            row['left out'] = reason
-            del found[name]
+    rows = {name: {'name': name, 'shape': list(shape)} for name in LAYERS}
+    left_out = {name: {'left out': reason} for name in LAYERS if (reason := too_big(name, shape))}
+    found = {name: build(name, shape[0]) for name in LAYERS if name not in left_out}
 
     def forward(layer: nn.Module) -> None:
         with torch.no_grad():
@@ -125,34 +123,30 @@ def measure(shape: tuple[int, int, int], args: argparse.Namespace) -> list[dict]
         parameters = [p for p in layer.parameters() if p.requires_grad]
         torch.autograd.grad(layer(x), (x, *parameters), grad)
 
-    runs = {(name, 'forward'): lambda m=m: forward(m) for name, m in found.items()}
-    runs.update({(name, 'step'): lambda m=m: step(m) for name, m in found.items()})
-    times = interleaved_times(runs, 'cpu', args.budget, args.rounds, warm_up=1)
-    for row in rows:
-        name = row['name']
-        if name not in found:
-            continue
-        layer = found[name]
-        row['parameters'] = sum(p.numel() for p in layer.parameters())
-        row['flops'] = flops(layer, x)
-        for quantity in ('forward', 'step'):
-            row[quantity] = statistics.median(times[name, quantity])
-        row['kept'] = bytes_kept(lambda m=layer: m(x), list(layer.parameters()))
-        row['peak'] = peak_bytes(lambda m=layer: step(m), 'cpu')
-    return rows
+    runs = {(name, 'forward'): partial(forward, layer) for name, layer in found.items()}
+    runs.update({(name, 'step'): partial(step, layer) for name, layer in found.items()})
+    times = interleaved_times(runs, 'cpu', budget, rounds, warm_up=1)
+    for name, layer in found.items():
+        rows[name].update(
+            parameters=sum(p.numel() for p in layer.parameters()),
+            flops=flops(layer, x),
+            forward=statistics.median(times[name, 'forward']),
+            step=statistics.median(times[name, 'step']),
+            kept=bytes_kept(partial(layer, x), list(layer.parameters())),
+            peak=peak_bytes(partial(step, layer), 'cpu'),
+        )
+    return [{**row, **left_out.get(name, {})} for name, row in rows.items()]
 
 
-def too_big(name: str, shape: tuple[int, int, int], args: argparse.Namespace) -> str:
+def too_big(name: str, shape: tuple[int, int, int]) -> str:
     """str: why a layer is not run at a shape, or ''. A core does about 5e10 operations a second."""
-    if name not in PAIRS:
-        return ''
-    matrices, share = PAIRS[name]
+    matrices, share = PAIRS.get(name, (0, 0.0))
     pairs = (shape[1] * shape[2]) ** 2
     gigabytes = 4 * matrices * pairs / 1e9
-    if gigabytes > args.memory:
+    if gigabytes > MEMORY:
         return f'{gigabytes:.0f} GB'
     seconds = 7 * shape[0] * share * pairs / (5e10 * torch.get_num_threads())
-    return f'about {seconds:.0f} s' if seconds > args.slowest else ''
+    return f'about {seconds:.0f} s' if seconds > SLOWEST else ''
 
 
 def show(rows: list[dict], title: str) -> None:
@@ -207,109 +201,68 @@ def show_exponents(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Draw time and memory of a step over N, log-log."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5))
-    panels = (('step', 1e3, 'ms, forward and backward'), ('peak', 1e-6, 'MB at most in a step'))
-    for axis, (quantity, scale, label) in zip(axes, panels):
+    """Draw time and memory of a step over N."""
+    panels = []
+    for quantity, scale, label in (
+        ('step', 1e3, 'ms, forward and backward'),
+        ('peak', 1e-6, 'MB at most in a step'),
+    ):
+        panel = Panel(f'{SCALING_CHANNELS} channels, one image, float32', label)
         for mark, name in zip(MARKS, dict.fromkeys(row['name'] for row in rows)):
             mine = [row for row in rows if row['name'] == name and quantity in row]
             counts = [row['shape'][1] * row['shape'][2] for row in mine]
-            values = [scale * row[quantity] for row in mine]
             # Ten colours for the ten others.
             style = dict(color='black', lw=2) if name == 'PolyNL' else dict(lw=1.2)
-            axis.loglog(counts, values, mark + '-', ms=4, label=name, **style)
-        axis.set(xlabel='positions N', ylabel=label)
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
-    figure.suptitle(f'{SCALING_CHANNELS} channels, one image, float32')
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+            values = [scale * row[quantity] for row in mine]
+            panel.curves.append((name, mark + '-', counts, values, style))
+        panels.append(panel)
+    draw_panels([panels], path)
 
 
-def write(report: dict, path: Path | None) -> None:
-    """Write what has been measured so far."""
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
-
-
-def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: the command line."""
+def main() -> None:
+    """Measure the parts, print and write them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
     parser.add_argument('--threads', type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument('--budget', type=float, default=6.0, help='seconds of rounds a shape')
-    parser.add_argument('--rounds', type=int, default=3, help='rounds at least')
-    parser.add_argument('--memory', type=float, default=6.0, help='GB that one layer may take')
-    parser.add_argument('--slowest', type=float, default=8.0, help='seconds a step may take')
     parser.add_argument(
         '--part', nargs='+', choices=PARTS, default=list(PARTS), help='others are kept in --output'
     )
     parser.add_argument('--quick', action='store_true', help='tiny shapes: a check that it runs')
     parser.add_argument('--output', type=Path, help='JSON file')
     parser.add_argument('--plot', type=Path, help='image of the scaling')
-    return parser.parse_args()
-
-
-def main(args: argparse.Namespace) -> None:
-    """Measure both parts, print and write them."""
+    args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    report = stored(args)
+    report = {}
+    if args.output and args.output.exists() and len(args.part) < len(PARTS):
+        report = stored(args.output, ('machine',))
+    if args.plot and 'scaling' not in (*args.part, *report):
+        raise InputError('--plot', 'no scaling was measured', 'accepted: with --part scaling')
     report['command'] = ' '.join(['python benchmarks/layers.py', *sys.argv[1:]])
     report['machine'] = machine('cpu')
     print(report['machine'])
-    if args.quick:
-        args.budget, args.rounds = 0.0, 1
-    if 'sites' in args.part:
-        report['sites'] = []
-        for shape in ((32, 6, 7),) if args.quick else SITES:
-            report['sites'] += measure(shape, args)
-            show(report['sites'][-len(args.layer) :], 'site in res4')
-            write(report, args.output)  # a long run that is stopped keeps what it has
+    budget, rounds = (0.0, 1) if args.quick else (args.budget, 3)
+    sites = [(32, 6, 7)] if args.quick else SITES
+    scaling = [(32, side, side) for side in (4, 8)] if args.quick else SCALING
+    for part, shapes in (('sites', sites), ('scaling', scaling)):
+        if part in args.part:
+            report[part] = []
+            for shape in shapes:
+                report[part] += measure(shape, budget, rounds)
+                show(report[part][-len(LAYERS) :], part)
+                store(report, args.output)  # a long run that is stopped keeps what it has
     if 'scaling' in args.part:
-        report['scaling'] = []
-        channels, sides = (32, (4, 8)) if args.quick else (SCALING_CHANNELS, SCALING_SIDES)
-        for side in sides:
-            report['scaling'] += measure((channels, side, side), args)
-            show(report['scaling'][-len(args.layer) :], 'scaling')
-            write(report, args.output)
         report['exponents'] = show_exponents(report['scaling'])
     if 'networks' in args.part:
-        report['networks'] = layer_networks.measure(args)
+        report['networks'] = layer_networks.measure(budget, rounds, args.quick)
         layer_networks.show(report['networks'])
-    write(report, args.output)
+    store(report, args.output)
     if args.plot:
         plot(report['scaling'], args.plot)
 
 
-def stored(args: argparse.Namespace) -> dict:
-    """dict: what --output has of the parts that are not measured now.
-
-    Raises:
-        InputError: --plot needs a part that is neither measured now nor there.
-    """
-    report = {}
-    if args.output and args.output.exists() and set(args.part) != set(PARTS):
-        try:
-            report = json.loads(args.output.read_text(encoding='utf-8'))
-            report = {part: report[part] for part in (*PARTS, 'exponents') if part in report}
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(str(args.output), f'cannot be read ({error})') from None
-    if args.plot and 'scaling' not in (*args.part, *report):
-        raise InputError('--plot', 'no scaling was measured', 'accepted: with --part scaling')
-    return report
-
-
 if __name__ == '__main__':
     with one_line_errors():
-        main(parse_args())
+        main()

@@ -4,8 +4,8 @@
     python benchmarks/long_range.py --output full.json            # hours
 
 Every layer gets the same trunk, head, data, steps, learning rates to choose from and seeds. Each
-finished run is stored at once; the same command goes on where it stopped (``--minutes`` stops it).
-``--table`` prints the tables of a stored file.
+finished run is stored at once; the same command goes on where it stopped. ``--table`` prints the
+tables of a stored file.
 """
 
 import os
@@ -18,10 +18,10 @@ sys.path[0] = dirname(dirname(abspath(__file__)))
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # Workers are processes.
 
 import argparse  # noqa: E402
-import json  # noqa: E402
 import statistics  # noqa: E402
 import time  # noqa: E402
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait  # noqa: E402
+from concurrent.futures import ProcessPoolExecutor  # noqa: E402
+from functools import partial  # noqa: E402
 from multiprocessing import get_context  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -38,6 +38,14 @@ from benchmarks.long_range_model import (  # noqa: E402
 )
 from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw  # noqa: E402
 from benchmarks.measure import machine, markdown  # noqa: E402
+from benchmarks.study import (  # noqa: E402
+    mean_and_spread,
+    run_all,
+    run_name,
+    store,
+    stored,
+    take_up,
+)
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 QUICK = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, images=512)
@@ -105,17 +113,12 @@ def accuracy(model: Probe, task: str, settings: dict, rng: torch.Generator) -> f
     return right / total
 
 
-def key(task: str, layer: str, rate: float, seed: int) -> str:
-    """str: a run's name in the results."""
-    return f'{task} {layer} {rate:g} {seed}'
-
-
 def best_rate(task: str, layer: str, results: dict) -> float:
     """float: the learning rate with the best accuracy in the search; the lower one of equals."""
     return max(
         results['settings']['rates'],
         key=lambda rate: (
-            results['runs'][key(task, layer, rate, SEARCH_SEED)]['accuracy'],
+            results['runs'][run_name((task, layer, rate, SEARCH_SEED))]['accuracy'],
             -rate,
         ),
     )
@@ -126,158 +129,89 @@ def open_jobs(results: dict) -> list[tuple[str, str, float, int]]:
     settings, runs = results['settings'], results['runs']
     cells = [(task, layer) for task in results['tasks'] for layer in results['layers']]
     search = [(*cell, rate, SEARCH_SEED) for cell in cells for rate in settings['rates']]
-    left = [job for job in search if key(*job) not in runs]
+    left = [job for job in search if run_name(job) not in runs]
     searching = {job[:2] for job in left}
     for seed in range(1, settings['seeds'] + 1):
         ready = [cell for cell in cells if cell not in searching]
         jobs = [(*cell, best_rate(*cell, results), seed) for cell in ready]
-        left += [job for job in jobs if key(*job) not in runs]
+        left += [job for job in jobs if run_name(job) not in runs]
     return left
 
 
-def run_all(results: dict, output: Path, workers: int, minutes: float) -> bool:
-    """Do what is left, storing each run as it ends.
-
-    Returns:
-        bool: Whether everything is done.
-    """
-    until = time.monotonic() + 60 * minutes
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        running = {}
-        while True:
-            waiting = [job for job in open_jobs(results) if job not in running.values()]
-            for job in waiting[: workers - len(running)]:
-                if time.monotonic() < until:
-                    running[pool.submit(train, *job, results['settings'])] = job
-            if not running:
-                return not waiting
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                job = running.pop(done)
-                results['runs'][key(*job)] = done.result()
-                store(results, output)
-                print(
-                    f'{key(*job)}: {done.result()["accuracy"]:.3f}, '
-                    f'{done.result()["step_ms"]:.1f} ms a step',
-                    flush=True,
-                )
-
-
-def store(results: dict, output: Path) -> None:
-    """Write the results so that a stop in between leaves the former file."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_suffix('.part')
-    partial.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
-    partial.replace(output)
-
-
-def read(output: Path) -> dict:
-    """Stored results.
-
-    Raises:
-        InputError: The file is missing or not one of ours.
-    """
-    try:
-        results = json.loads(output.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise InputError(str(output), f'cannot be read ({error})') from None
-    if not isinstance(results, dict) or {'settings', 'runs', 'tasks', 'layers'} - set(results):
-        raise InputError(str(output), 'not results of long_range.py', 'give another --output')
-    return results
-
-
 def table(results: dict) -> str:
-    """str: Markdown, a row a layer: parameters, ms a step, mean and spread of each task."""
-    header = ['layer', 'parameters', 'ms a step', *results['tasks']]
+    """Return a row a layer: parameters, ms a step, mean and spread of each task."""
     rows = []
     for layer, parameters in results['layers'].items():
         cells, times = [], []
         for task in results['tasks']:
             found = finished(task, layer, results)
             times += [run['step_ms'] for run in found]
-            scores = [run['accuracy'] for run in found]
-            spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-            short = '' if len(scores) == results['settings']['seeds'] else f' ({len(scores)})'
-            cells.append(
-                f'{statistics.mean(scores):.3f} ± {spread:.3f}{short}' if scores else 'not run'
-            )
+            short = '' if len(found) == results['settings']['seeds'] else f' ({len(found)})'
+            cells.append(mean_and_spread([run['accuracy'] for run in found]) + short * bool(found))
         taken = f'{statistics.median(times):.1f}' if times else ''
         rows.append([layer, f'{parameters:,}', taken, *cells])
-    return markdown(header, rows)
+    return markdown(['layer', 'parameters', 'ms a step', *results['tasks']], rows)
 
 
 def finished(task: str, layer: str, results: dict) -> list[dict]:
-    """list[dict]: the runs of the test seeds at the chosen learning rate that are stored."""
-    search = [key(task, layer, r, SEARCH_SEED) for r in results['settings']['rates']]
+    """Return the stored runs of the test seeds at the chosen learning rate."""
+    search = [run_name((task, layer, r, SEARCH_SEED)) for r in results['settings']['rates']]
     if any(name not in results['runs'] for name in search):
         return []
     rate = best_rate(task, layer, results)
-    names = [key(task, layer, rate, s) for s in range(1, results['settings']['seeds'] + 1)]
+    seeds = range(1, results['settings']['seeds'] + 1)
+    names = [run_name((task, layer, rate, seed)) for seed in seeds]
     return [results['runs'][name] for name in names if name in results['runs']]
 
 
-def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: the command line."""
+def study(settings: dict, tasks: list[str], layers: list[str], output: Path, workers: int) -> dict:
+    """Run what is left of a study; return its report."""
+    field, distance = receptive_field(build_trunk()), deciding_distance(settings['size'])
+    parameters = {name: layer_parameters(name) for name in layers}
+    if max(parameters.values()) > MAX_PARAMETERS or field // 2 >= distance:
+        raise InputError('benchmarks/long_range_model.py', 'a bound of the study does not hold')
+    report = {
+        'command': ' '.join(['python benchmarks/long_range.py', *sys.argv[1:]]),
+        'machine': dict(machine('cpu'), threads=1, workers=workers),
+        'settings': settings,
+        'receptive_field': field,
+        'deciding_distance': distance,
+        'tasks': tasks,
+        'layers': parameters,
+    }
+    report['runs'] = take_up(report, output, 'settings')
+    print(
+        f'receptive field of the trunk: {field} x {field} pixels, so it reaches {field // 2}; '
+        f'what decides a label is {distance} or more away\n'
+        f'{settings}, layers of at most {MAX_PARAMETERS:,} parameters',
+        flush=True,
+    )
+    pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
+    run_all(report, output, open_jobs, partial(train, settings=settings), pool, workers)
+    store(report, output)
+    return report
+
+
+def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--quick', action='store_true', help='small images, few steps')
     parser.add_argument('--output', type=Path, default=Path('long_range.json'), help='JSON file')
     parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
-    parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')
     parser.add_argument('--task', nargs='+', choices=TASKS, default=list(TASKS))
     parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
-    parser.add_argument('--steps', type=int, help="training steps instead of the mode's")
-    parser.add_argument('--seeds', type=int, help="test seeds instead of the mode's")
     parser.add_argument('--table', action='store_true', help='print the stored results and stop')
-    return parser.parse_args()
-
-
-def main(args: argparse.Namespace) -> None:
-    """Prepare or take up the results, run, print the table."""
+    args = parser.parse_args()
     if args.table:
-        print(table(read(args.output)))
-        return
-    for name in ('workers', 'steps', 'seeds'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise InputError(f'--{name}', str(getattr(args, name)), 'accepted: 1 or more')
-    settings = dict(QUICK if args.quick else FULL)
-    settings.update({k: v for k, v in (('steps', args.steps), ('seeds', args.seeds)) if v})
-    field, distance = receptive_field(build_trunk()), deciding_distance(settings['size'])
-    layers = {name: layer_parameters(name) for name in args.layer}
-    if max(layers.values()) > MAX_PARAMETERS or field // 2 >= distance:
-        raise InputError('benchmarks/long_range_model.py', 'a bound of the study does not hold')
-    results = {
-        'command': ' '.join(['python benchmarks/long_range.py', *sys.argv[1:]]),
-        'machine': dict(machine('cpu'), threads=1, workers=args.workers),
-        'settings': settings,
-        'receptive_field': field,
-        'deciding_distance': distance,
-        'tasks': list(args.task),
-        'layers': layers,
-        'runs': {},
-    }
-    if args.output.exists():
-        stored = read(args.output)
-        if stored['settings'] != settings:
-            raise InputError(
-                str(args.output),
-                f'has settings {stored["settings"]}, this run {settings}',
-                'accepted: the same ones to go on, or another --output',
-            )
-        results['runs'] = stored['runs']
-    print(
-        f'receptive field of the trunk: {field} x {field} pixels, so it reaches {field // 2}; '
-        f'what decides a label is {distance} or more away\n'
-        f'{settings}, layers of at most {MAX_PARAMETERS:,} parameters, {len(open_jobs(results))} '
-        'or more runs to do',
-        flush=True,
-    )
-    complete = run_all(results, args.output, args.workers, args.minutes)
-    store(results, args.output)
-    print('\n' + table(results))
-    print('' if complete else f'\nnot complete: the same command goes on from {args.output}')
+        report = stored(args.output, ('settings', 'runs', 'tasks', 'layers'))
+    else:
+        settings = QUICK if args.quick else FULL
+        report = study(settings, args.task, args.layer, args.output, args.workers)
+    print('\n' + table(report))
 
 
 if __name__ == '__main__':
     with one_line_errors():
-        main(parse_args())
+        main()

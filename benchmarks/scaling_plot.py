@@ -1,7 +1,8 @@
-"""The image of time and memory over the number of positions."""
+"""Images of time and memory over the number of positions, on logarithmic axes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SHOWN = {
@@ -11,15 +12,43 @@ SHOWN = {
     'non-local, SDPA': ('non-local, SDPA', 'v--'),
     'ContextBlock': ('ContextBlock', 'x--'),
 }
-PANELS = (('step', 'seconds a forward and backward pass'), ('peak', 'MB at most, beside the input'))
+QUANTITIES = {'step': 'seconds a forward and backward pass', 'peak': 'MB at most, beside the input'}
+
+
+@dataclass
+class Panel:
+    """A title, the vertical axis, and curves: name, style, xs, ys and more of matplotlib's."""
+
+    title: str
+    label: str
+    curves: list[tuple[str, str, list, list, dict]] = field(default_factory=list)
 
 
 def draw(report: dict, path: Path) -> None:
-    """Draw log-log panels of a report of ``operator.py --scaling``.
+    """Draw what ``operator.py --scaling`` writes as JSON: a row a quantity, a column a width."""
+    rows = [row for row in report['rows'] if row['name'] in SHOWN and 'step' in row]
+    itemsize = 4 if report['dtype'] == 'float32' else 2
+    panels = [
+        [Panel(f'C = {count}', label) for count in sorted({row['shape'][1] for row in rows})]
+        for label in QUANTITIES.values()
+    ]
+    for quantity, line in zip(QUANTITIES, panels):
+        for panel, count in zip(line, sorted({row['shape'][1] for row in rows})):
+            for name, (title, style) in SHOWN.items():
+                mine = [r for r in rows if r['name'] == name and r['shape'][1] == count]
+                mine = [r for r in mine if quantity in r]
+                counts = [r['shape'][3] for r in mine]
+                # What is stored of memory are multiples of the input.
+                scale = [itemsize * count * n / 1e6 if quantity == 'peak' else 1 for n in counts]
+                slope = report['exponents'].get(f'{name}, C={count}, {quantity}')
+                shown = title if slope is None else f'{title}: N^{slope:.2f}'
+                values = [r[quantity] * s for r, s in zip(mine, scale)]
+                panel.curves.append((shown, style, counts, values, {}))
+    draw_panels(panels, path)
 
-    Args:
-        report (dict): What the script writes as JSON.
-        path (Path): PNG file.
+
+def draw_panels(panels: list[list[Panel]], path: Path) -> None:
+    """Draw rows of panels into a PNG file.
 
     Raises:
         SystemExit: matplotlib is not installed.
@@ -31,31 +60,15 @@ def draw(report: dict, path: Path) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 
-    rows = [row for row in report['rows'] if row['name'] in SHOWN and 'step' in row]
-    channels = sorted({row['shape'][1] for row in rows})
-    figure, axes = plt.subplots(
-        len(PANELS), len(channels), figsize=(5 * len(channels), 7), squeeze=False, sharex=True
-    )
-    itemsize = 4 if report['dtype'] == 'float32' else 2
-    for line, (quantity, label) in zip(axes, PANELS):
-        for axis, count in zip(line, channels):
-            for name, (title, style) in SHOWN.items():
-                mine = [r for r in rows if r['name'] == name and r['shape'][1] == count]
-                if not mine or quantity not in mine[0]:
-                    continue
-                xs = [r['shape'][3] for r in mine]
-                megabytes = [itemsize * count * n / 1e6 for n in xs]
-                scale = megabytes if quantity == 'peak' else [1] * len(xs)
-                slope = report['exponents'].get(f'{name}, C={count}, {quantity}')
-                shown = title if slope is None else f'{title}: N^{slope:.2f}'
-                axis.loglog(
-                    xs, [r[quantity] * s for r, s in zip(mine, scale)], style, label=shown, ms=4
-                )
-            axis.set_title(f'C = {count}')
-            axis.set_xlabel('positions N')
-            axis.set_ylabel(label)
-            axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
+    size = 5.5 * len(panels[0]), 1 + 3.5 * len(panels)
+    figure, axes = plt.subplots(len(panels), len(panels[0]), figsize=size, squeeze=False)
+    for axis, panel in zip(axes.flat, (panel for line in panels for panel in line)):
+        for name, style, xs, ys, more in panel.curves:
+            if xs:
+                axis.loglog(xs, ys, style, label=name, ms=4, **more)
+        axis.set(title=panel.title, xlabel='positions N', ylabel=panel.label)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)

@@ -1,1 +1,1 @@
-"""What is timed, one script per question."""
+"""Check what no unit test can: kills, hostile files, damaged files and long runs."""

@@ -23,6 +23,8 @@ from benchmarks.long_range_model import (  # noqa: E402
     receptive_field,
 )
 from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw  # noqa: E402
+from benchmarks.study import stored  # noqa: E402
+from polynl_mmdet.errors import InputError  # noqa: E402
 
 SIZES = (18, 24)
 
@@ -139,44 +141,41 @@ def test_poly_nl_learns_the_far_cue_and_the_trunk_alone_does_not():
     assert long_range.train('cue', 'none', 1e-2, 1, settings)['accuracy'] < 0.65
 
 
-def run(*args, cwd):
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'benchmarks' / 'long_range.py'), *map(str, args)],
-        cwd=cwd,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-        check=False,
-    )
+SMALL = dict(long_range.QUICK, steps=2, seeds=2, images=64)
 
 
-def test_a_stopped_study_goes_on_where_it_was(tmp_path):
-    command = ['--quick', '--steps', 2, '--seeds', 2, '--task', 'cue', '--workers', 1]
-    command += ['--layer', 'none', 'PolyNL', '--output', tmp_path / 'out.json']
-    stopped = run(*command, '--minutes', 0.0, cwd=tmp_path)
-    assert 'not complete' in stopped.stdout, stopped.stdout
-    assert 'receptive field of the trunk: 5 x 5 pixels' in stopped.stdout
-    first = run(*command, cwd=tmp_path)
-    assert first.returncode == 0, first.stdout
-    results = json.loads((tmp_path / 'out.json').read_text())
-    assert len(results['runs']) == 2 * (2 + 2)  # layers x (rates + seeds)
-    dropped = next(name for name in results['runs'] if name.endswith(' 2'))
-    kept = dict(results['runs'])
-    del results['runs'][dropped]
-    (tmp_path / 'out.json').write_text(json.dumps(results))
-    again = run(*command, cwd=tmp_path)
-    assert again.stdout.count('ms a step') == 2, 'one run, and the table'
-    after = json.loads((tmp_path / 'out.json').read_text())['runs']
-    assert set(after) == set(kept)
+def study(output, settings=SMALL):
+    return long_range.study(settings, ['cue'], ['none', 'PolyNL'], output, workers=1)
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path, capsys):
+    output = tmp_path / 'out.json'
+    runs = study(output)['runs']
+    assert 'receptive field of the trunk: 5 x 5 pixels' in capsys.readouterr().out
+    assert len(runs) == 2 * (2 + 2)  # layers x (rates + seeds)
+    stored = json.loads(output.read_text())
+    dropped = next(name for name in runs if name.endswith(' 2'))
+    del stored['runs'][dropped]
+    output.write_text(json.dumps(stored))
+    again = study(output)
+    assert capsys.readouterr().out.count('step_ms') == 1, 'one run'
     # The same seed gives the same result.
-    assert after[dropped]['accuracy'] == kept[dropped]['accuracy']
-    table = run('--table', '--output', tmp_path / 'out.json', cwd=tmp_path)
-    assert '| PolyNL' in table.stdout
-    assert '±' in table.stdout
-    other = run(*command, '--steps', 3, cwd=tmp_path)
-    assert other.returncode == 2
-    assert "'steps': 2" in other.stdout.splitlines()[-1]
+    assert {name: run['accuracy'] for name, run in again['runs'].items()} == {
+        name: run['accuracy'] for name, run in runs.items()
+    }
+    assert json.loads(output.read_text()) == again
+    with pytest.raises(InputError, match="'steps': 2"):
+        study(output, dict(SMALL, steps=3))
+
+
+def test_the_stored_study_is_shown_again(repo_root):
+    command = ['benchmarks/long_range.py', '--table', '--output', 'docs/long_range_quick.json']
+    done = subprocess.run(
+        [sys.executable, *command], cwd=repo_root, text=True, capture_output=True, check=True
+    )
+    page = (repo_root / 'docs' / 'comparison.md').read_text(encoding='utf-8')
+    assert done.stdout.count('±') > 50
+    assert done.stdout.strip() in page
 
 
 @pytest.mark.parametrize('content', [None, '', '[]', '{"runs": {}}', 'x'])
@@ -184,5 +183,5 @@ def test_files_that_are_not_results_are_named(tmp_path, content):
     path = tmp_path / 'some.json'
     if content is not None:
         path.write_text(content)
-    with pytest.raises(long_range.InputError, match=r'some\.json'):
-        long_range.read(path)
+    with pytest.raises(InputError, match=r'some\.json'):
+        stored(path, ('runs', 'settings'))

@@ -79,9 +79,9 @@ def test_a_fresh_backbone_computes_what_the_plain_one_does(plugin):
 def test_the_plugin_runs_right_before_its_block(stage, before, key):
     model = build(sites=[dict(SITE, stage=stage, before_block=before)])
     layer = getattr(model, model.res_layers[int(stage[1]) - 2])
-    order = list(layer._modules)
+    order = [name for name, _ in layer.named_children()]
     assert order[order.index(key) - 1] == f'site{key}_0'
-    plugin, block = layer._modules[f'site{key}_0'], layer._modules[key]
+    plugin, block = layer.get_submodule(f'site{key}_0'), layer.get_submodule(key)
     with torch.no_grad():
         plugin.beta.fill_(0.5)
     seen = {}

@@ -24,7 +24,7 @@ from polynl_mmdet.wider_face import read_ground_truth, read_predictions, write_g
 from polynl_mmdet.wider_face.annotations import read_annotations
 from polynl_mmdet.wider_face.mat_file import read_mat_file
 from polynl_mmdet.wider_face.number_table import TableError, parse_table
-from validation.fuzz_readers import LABEL_V2, OFFICIAL, _coco, _tool, _truth
+from validation.fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_big_and_small_numbers_and_text_of_both_byte_orders(tmp_path):
 
 
 def test_ground_truth_that_counts_part_of_a_face(tmp_path):
-    write_ground_truth(tmp_path, _truth())
+    write_ground_truth(tmp_path, ground_truth())
     cells = np.empty((2, 1), dtype=object)
     for event, counts in enumerate(([[[1.5]], [[]]], [[[1.0]]])):
         cells[event, 0] = np.empty((len(counts), 1), dtype=object)
@@ -226,7 +226,7 @@ def test_ground_truth_that_counts_part_of_a_face(tmp_path):
 
 
 def test_ground_truth_with_a_image_twice(tmp_path):
-    truth = _truth()
+    truth = ground_truth()
     truth.images[1] = truth.images[0]
     write_ground_truth(tmp_path, truth)
     refused('two images of one name', read_ground_truth, tmp_path)
@@ -257,7 +257,7 @@ def test_ground_truth_with_a_image_twice(tmp_path):
     ],
 )
 def test_coco_entries_that_mmdet_would_stumble_over(section, key, value, says):
-    content = _coco()
+    content = coco()
     check_coco(content, 'x.json')
     content[section][0][key] = value
     refused(says, check_coco, content, 'x.json')
@@ -265,7 +265,7 @@ def test_coco_entries_that_mmdet_would_stumble_over(section, key, value, says):
 
 @pytest.mark.parametrize('segmentation', [None, [], ''])
 def test_an_annotation_without_the_mask_that_the_pipeline_loads(tmp_path, segmentation):
-    content = _coco()
+    content = coco()
     content['annotations'][2]['segmentation'] = segmentation
     path = tmp_path / 'x.json'
     path.write_text(json.dumps(content))
@@ -300,7 +300,7 @@ def test_coco_files_that_are_no_json_at_all(tmp_path):
         path.write_bytes(data)
         refused(r'x\.json: not', read_coco, str(path))
         refused(r'x\.json: not', CheckedCocoMetric, str(path))
-    path.write_text(json.dumps({**_coco(), 'annotations': {}}))
+    path.write_text(json.dumps({**coco(), 'annotations': {}}))
     refused('no list annotations', CheckedCocoMetric, str(path))
 
 
@@ -315,11 +315,11 @@ def test_coco_files_that_are_no_json_at_all(tmp_path):
 )
 def test_weights_that_are_none(tmp_path, state, says):
     torch.save(state, tmp_path / 'x.pth')
-    refused(says, _tool('convert_retinaface').load_source, str(tmp_path / 'x.pth'))
+    refused(says, CONVERTER['load_source'], str(tmp_path / 'x.pth'))
 
 
 def test_a_score_without_dimensions_is_a_misfit_and_no_crash():
-    placed, _ = _tool('convert_retinaface').convert({'ClassHead.0.conv1x1.bias': torch.tensor(1.0)})
+    placed, _ = CONVERTER['convert']({'ClassHead.0.conv1x1.bias': torch.tensor(1.0)})
     assert placed['bbox_head.conv_cls.0.bias'].shape == ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -13,15 +14,15 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from polynl_mmdet.datasets.toy.wider import make_toy_wider
 from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.engine.checkpoints.checkpoint_content import check_content
 from polynl_mmdet.engine.checkpoints.checkpoint_file import check_checkpoint_file
 from polynl_mmdet.errors import InputError
-from validation.hostile_checkpoints import Places, attempt, table
+from validation.hostile_checkpoints import ENTRIES, MEMORY, attempt
 from validation.hostile_files import CASES, content
 
-# One of each kind; `python validation/hostile_checkpoints.py` gives all files to all places.
-KINDS = ('os.system', 'zip bomb', 'code in meta.config', 'best checkpoint that is something else')
+# `python validation/hostile_checkpoints.py` gives all files to all places.
 BOMBS = (
     'zip bomb',
     'storage larger than its record',
@@ -37,46 +38,48 @@ BOMBS = (
 
 
 @pytest.fixture(scope='module')
-def places(tmp_path_factory):
-    """Function of a path by the name of the place."""
-    return Places(tmp_path_factory.mktemp('places')).entries()
+def toy_data(tmp_path_factory):
+    """Path: the folder of data that the places look into."""
+    folder = tmp_path_factory.mktemp('data')
+    make_toy_wider(folder / 'toy_wider', 2, 1, size=64)
+    return folder
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_every_file_is_refused(case):
-    for load in (
-        lambda p: load_checkpoint(str(p)),
-        lambda p: CheckpointLoader.load_checkpoint(str(p)),
-    ):
-        assert attempt(CASES[case], load) in ('refused', 'damaged')
+def test_every_file_is_refused(case, toy_data):
+    for entry in ('load_checkpoint', "mmengine's CheckpointLoader"):
+        assert attempt(case, entry, toy_data)[0] in ('refused', 'damaged')
 
 
-@pytest.mark.parametrize('case', KINDS)
-def test_every_place_refuses(places, case):
-    for name, load in places.items():
-        assert attempt(CASES[case], load) == 'refused', name
+@pytest.mark.parametrize('entry', ENTRIES)
+def test_every_place_refuses(entry, toy_data):
+    assert attempt('os.system', entry, toy_data)[0] == 'refused'
 
 
-def test_files_that_grow_take_no_memory():
-    results, grown = table(BOMBS, ['polynl_mmdet.engine.load_checkpoint', 'download'])
-    assert {cell for row in results.values() for cell in row.values()} == {'refused'}
-    assert grown < 64
+@pytest.mark.parametrize('case', ['code in meta.config', 'best checkpoint that is something else'])
+def test_what_mmengine_would_do_with_the_content_is_refused(case, toy_data):
+    assert attempt(case, 'tools/train.py --resume FILE', toy_data)[0] == 'refused'
+
+
+def test_files_that_grow_take_no_memory(toy_data):
+    for entry in ('load_checkpoint', 'download'):
+        base = attempt('empty file', entry, toy_data)[1]
+        for case in BOMBS:
+            result, peak = attempt(case, entry, toy_data)
+            assert result == 'refused', (case, entry)
+            assert peak - base < MEMORY, (case, entry)
 
 
 def test_the_files_do_run_where_nothing_refuses_them(tmp_path):
-    path, marker = tmp_path / 'hostile.pth', tmp_path / 'marker'
-    CASES['bare pickle, protocol 2'](path, marker)
-    with open(path, 'rb') as file:
-        pickle.load(file)
+    marker = tmp_path / 'marker'
+    pickle.loads(CASES['bare pickle, protocol 2'](marker))
     assert marker.exists()
     marker.unlink()
-    CASES['code in meta.config'](path, marker)
-    text = torch.load(path, weights_only=True)['meta']['config']
-    Config.fromstring(text, '.py')
+    saved = io.BytesIO(CASES['code in meta.config'](marker))
+    Config.fromstring(torch.load(saved, weights_only=True)['meta']['config'], '.py')
     assert marker.exists()
     marker.unlink()
-    CASES['__setstate__'](path, marker)
-    torch.load(path, weights_only=False)
+    torch.load(io.BytesIO(CASES['__setstate__'](marker)), weights_only=False)
     assert marker.exists()
 
 
@@ -103,7 +106,7 @@ def own_load(filename, map_location):
 @pytest.mark.parametrize('case', ['os.system', '__setstate__', 'getattr chain, older format'])
 def test_no_loader_gets_round_weights_only(tmp_path, monkeypatch, scheme, case):
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
-    CASES[case](tmp_path / 'hostile.pth', tmp_path / 'marker')
+    (tmp_path / 'hostile.pth').write_bytes(CASES[case](tmp_path / 'marker'))
     with pytest.raises(InputError, match='refused'):
         CheckpointLoader.load_checkpoint(f'{scheme}://{tmp_path}/hostile.pth')
     assert not (tmp_path / 'marker').exists()
@@ -122,7 +125,8 @@ def test_mmengine_loads_nothing_but_through_torch_load():
 @pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
 def test_what_checkpoints_hold_is_loaded(tmp_path, zipped):
     shared = torch.arange(12.0)
-    saved = content(
+    saved = dict(
+        content(),
         views=[shared[:4], shared[4:].view(2, 4).t(), shared],
         expanded=torch.ones(1).expand(1000, 1000),
         empty=torch.empty(0, 3),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from validation.soak import open_files, slope, watch
+from validation.soak import slope, soak
 
 
 @pytest.mark.parametrize('truth', [0.0, 250.0, -40.0])
@@ -24,35 +24,37 @@ def test_the_slope_is_that_of_the_memory(truth):
 
 
 def test_a_leak_is_seen(tmp_path):
-    kept, files = [], []
+    kept = []
 
     def leaks():
         while True:
             kept.append(np.ones(64 << 10, dtype=np.uint8))  # 64 KiB a step
             yield 1
 
-    found, error = slope(watch(leaks(), 600))
-    assert found - 2 * error > 30_000
-    before = open_files()
-    files.append(open(tmp_path / 'x', 'w'))  # noqa: SIM115
-    assert open_files() == before + 1
-    files.pop().close()
+    row, passed = soak('leaks', leaks(), 600, 1024.0)
+    assert not passed
+    assert row[5:] == ['0', '0']
+
+    def opens():
+        yield 1
+        kept.append(open(tmp_path / 'x', 'w'))  # noqa: SIM115
+        yield 600
+
+    row, passed = soak('opens', opens(), 600, float('inf'))
+    assert not passed
+    assert row[5:] == ['1', '0']
+    kept.pop().close()
 
 
 def test_a_short_soak_runs(repo_root, tmp_path):
-    output = tmp_path / 'soak.json'
-    command = [sys.executable, str(repo_root / 'validation/soak.py'), '--quick']
+    command = [sys.executable, str(repo_root / 'validation/soak.py'), '--passes', '60']
     done = subprocess.run(
-        [*command, '--output', str(output)],
+        [*command, '--images', '600', '--bound', 'inf'],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = json.loads(output.read_text())['rows']
-    assert [row['name'] for row in rows][:3] == ['PolyNL', 'five layers', 'WIDERFaceMetric']
-    for row in rows:
-        assert row['files_left'] <= 0
-        assert row['threads_left'] <= 0
-        assert row['name'] in done.stdout
+    for name in ('PolyNL', 'five layers', 'WIDERFaceMetric', 'CheckedCocoMetric'):
+        assert re.search(rf'\| {name} .*\| +0 \| +0 \|', done.stdout), done.stdout
