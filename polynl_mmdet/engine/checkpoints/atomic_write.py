@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever moment the process or the machine stops.
+"""Write files that are never seen half-written, whenever the process or the machine stops.
 
 A file is written under a temporary name in its own folder, flushed to the disk and renamed; the
 rename is flushed too. A reader sees the old file or the new one.
@@ -19,7 +19,7 @@ BACKEND = 'atomic_local'
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written.
+    """Write a file under a temporary name, and rename it once it is on the disk.
 
     Args:
         path (str or Path): The file. Its folder is made.
@@ -50,7 +50,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 def remove_partial_files(folder: str | Path) -> list[str]:
-    """Remove what runs left that were killed while they wrote.
+    """Remove the temporary files of runs that were killed while they wrote.
 
     Args:
         folder (str or Path): Where they wrote. Need not exist.
@@ -66,31 +66,14 @@ def remove_partial_files(folder: str | Path) -> list[str]:
 
 @register_backend(BACKEND, force=True)
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's backend for local files, with :func:`write_atomically` below ``put``."""
+    """mmengine's backend for local files, whose writes are :func:`write_atomically`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file.
-
-        Args:
-            obj (bytes): What the file is to hold.
-            filepath (str or Path): The file.
-
-        Raises:
-            InputError: It cannot be written.
-        """
+        """Write bytes to a file; see :func:`write_atomically`."""
         write_atomically(filepath, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text to a file.
-
-        Args:
-            obj (str): What the file is to hold.
-            filepath (str or Path): The file.
-            encoding (str): Defaults to 'utf-8'.
-
-        Raises:
-            InputError: It cannot be written.
-        """
+        """Write text to a file; see :func:`write_atomically`."""
         write_atomically(filepath, obj.encode(encoding))
 
 
