@@ -79,7 +79,7 @@ def one_line_load_errors(filename: str) -> Iterator[None]:
         raise
     except pickle.UnpicklingError as error:
         raise InputError(
-            filename, f'refused, it wants {_wanted(filename, error)}; nothing was run', ACCEPTED
+            filename, f'refused, {_refusal(filename, error)}; nothing was run', ACCEPTED
         ) from None
     except FileNotFoundError:
         raise InputError(
@@ -109,17 +109,21 @@ def _check_growth(path: str) -> None:
             )
 
 
-def _wanted(filename: str, error: pickle.UnpicklingError) -> str:
+def _refusal(filename: str, error: pickle.UnpicklingError) -> str:
     """Return the names that torch refuses, or what else it says."""
-    with suppress(Exception):  # The older format, or a pickle that cannot be followed.
+    with suppress(Exception):  # The older format, or a pickle that torch cannot follow.
         names = torch.serialization.get_unsafe_globals_in_checkpoint(filename)
         if names:
-            return in_one_line(', '.join(sorted(names)))
+            return f'it wants {in_one_line(", ".join(sorted(names)))}'
     message = str(error)
-    found = re.search(r'GLOBAL (\S+)', message)
-    found = found or re.search(r'WeightsUnpickler error:\s*(.+)', message)
+    found = re.search(r'GLOBAL (getattr\(.*\)|\S+)', message)
+    if found:
+        return f'it wants {in_one_line(found.group(1))}'
+    found = re.search(r'WeightsUnpickler error:\s*(.+)', message)
     return _first_line(found.group(1) if found else message)
 
 
 def _first_line(message: object) -> str:
-    return in_one_line(str(message).strip().partition('\n')[0]) or type(message).__name__
+    """Return the first line of a message, without torch's advice to switch weights_only off."""
+    line = str(message).strip().partition('\n')[0].partition('. In PyTorch 2.6')[0]
+    return in_one_line(line) or type(message).__name__

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+_multiarray = (getattr(np, '_core', None) or np.core).multiarray
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -40,7 +41,12 @@ def _history_buffer_getattr(owner: Any, name: str) -> Callable:
     if owner in (HistoryBuffer, _StoredHistoryBuffer) and name in _STATISTICS:
         return getattr(HistoryBuffer, name)
     shown = getattr(owner, '__name__', type(owner).__name__).replace('_Stored', '')
-    raise pickle.UnpicklingError(f'getattr({shown}, {name!r})')
+    raise pickle.UnpicklingError(f'Unsupported GLOBAL getattr({shown}, {name!r})')
+
+
+def _numpy_scalar(dtype: np.dtype, value: bytes) -> np.generic:
+    """Rebuild a NumPy scalar; without a value NumPy would make room for any length."""
+    return _multiarray.scalar(dtype, value)
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -49,7 +55,6 @@ def allow_mmengine_checkpoints() -> None:
     All entries are (object, name) pairs: the onedl forks add some of these objects for the time of
     a load and take them off again, and would take off ours.
     """
-    multiarray = (getattr(np, '_core', None) or np.core).multiarray
     dtypes = {type(np.dtype(code)) for code in np.typecodes['All'] if code != 'O'}
     torch.serialization.add_safe_globals(
         [
@@ -59,10 +64,9 @@ def allow_mmengine_checkpoints() -> None:
             (np.dtype, 'numpy.dtype'),
             *((dtype, f'numpy.dtypes.{dtype.__name__}') for dtype in dtypes),
             # NumPy 1 and 2 write different names.
-            *(
-                (getattr(multiarray, name), f'{package}.multiarray.{name}')
-                for name in ('scalar', '_reconstruct')
-                for package in ('numpy.core', 'numpy._core')
-            ),
+            (_multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
+            (_multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
+            (_numpy_scalar, 'numpy.core.multiarray.scalar'),
+            (_numpy_scalar, 'numpy._core.multiarray.scalar'),
         ]
     )
