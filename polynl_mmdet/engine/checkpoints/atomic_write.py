@@ -41,10 +41,11 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free if os.path.isdir(path.parent) else 0
+        sizes = f'{len(content) / 1e6:.1f} MB wanted, {free / 1e6:.1f} MB free'
         raise InputError(
             str(path),
-            f'could not be written ({error.strerror or error}): {_megabytes(len(content))} wanted'
-            f'{_free_space(path.parent)}',
+            f'could not be written ({error.strerror or error}): {sizes}',
             'the files before it are whole: make room and go on with --resume',
         ) from error
 
@@ -85,14 +86,3 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _free_space(folder: Path) -> str:
-    try:
-        return f', {_megabytes(shutil.disk_usage(folder).free)} free'
-    except OSError:
-        return ''
-
-
-def _megabytes(count: int) -> str:
-    return f'{count / 1e6:.1f} MB'

@@ -47,9 +47,6 @@ def checkpoint_defect(path: str | Path) -> str | None:
         return 'empty'
     try:
         zipped = zipfile.is_zipfile(path)
-        with open(path, 'rb') as file:
-            if not zipped and file.read(2) == b'PK':
-                return 'cut off (an archive without its index)'
         checkpoint = load_checkpoint(path, mmap=zipped)
         if zipped:
             with zipfile.ZipFile(path) as archive:

@@ -57,7 +57,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu', *, mmap: bo
     with one_line_load_errors(path):
         if trusts_checkpoints():
             return torch.load(path, map_location, weights_only=False, mmap=mmap or None)
-        _check_growth(path)
+        _check_archive(path)
         checkpoint = torch.load(path, map_location, weights_only=True, mmap=mmap or None)
         check_content(path, checkpoint)
     return checkpoint
@@ -82,31 +82,29 @@ def one_line_load_errors(filename: str) -> Iterator[None]:
             filename, f'refused, {_refusal(filename, error)}; nothing was run', ACCEPTED
         ) from None
     except FileNotFoundError:
-        raise InputError(
-            filename, 'no such file', 'accepted: a checkpoint written by torch.save'
-        ) from None
+        raise InputError(filename, 'no such file', 'accepted: a file of torch.save') from None
     except OSError as error:
         raise InputError(filename, f'cannot be read ({_first_line(error)})') from None
+    # torch's readers raise anything at a damaged file: RuntimeError, EOFError, KeyError, ...
     except Exception as error:
-        # Damaged files make torch's readers stumble in any way: RuntimeError, EOFError, KeyError,
-        # TypeError, struct.error, ...
-        raise InputError(
-            filename, f'cut off or damaged ({_first_line(error)})', 'accepted: a whole checkpoint'
-        ) from error
+        found = f'cut off or damaged ({_first_line(error)})'
+        raise InputError(filename, found, 'accepted: a whole checkpoint') from error
 
 
-def _check_growth(path: str) -> None:
-    """Refuse a zip that unpacks to many times its size, before anything is unpacked."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        size = os.path.getsize(path)
-        if unpacked > MOST_GROWTH * size + _NEGLIGIBLE:
-            raise InputError(
-                path,
-                f'refused, {unpacked} bytes unpacked from a file of {size}',
-                f'accepted: at most {MOST_GROWTH} times its size',
-            )
+def _check_archive(path: str) -> None:
+    """Refuse a zip without its index, or one that unpacks to many times its size."""
+    with open(path, 'rb') as file:
+        begins_as_zip = file.read(2) == b'PK'
+    if not zipfile.is_zipfile(path):
+        if begins_as_zip:
+            raise EOFError('an archive without its index')
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    size = os.path.getsize(path)
+    if unpacked > MOST_GROWTH * size + _NEGLIGIBLE:
+        found = f'refused, {unpacked} bytes unpacked from a file of {size}'
+        raise InputError(path, found, f'accepted: at most {MOST_GROWTH} times its size')
 
 
 def _refusal(filename: str, error: pickle.UnpicklingError) -> str:
