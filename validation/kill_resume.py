@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measure import machine, markdown
 from polynl_mmdet.datasets.toy.coco import make_toy_coco
 from polynl_mmdet.engine import load_checkpoint
-from polynl_mmdet.engine.checkpoints.atomic_files import PARTIAL
+from polynl_mmdet.engine.checkpoints import PARTIAL
 from polynl_mmdet.errors import InputError, one_line_errors
 from validation.forked import ROOT, run_tool, start
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from polynl_mmdet.engine.checkpoints.atomic_files import write_atomically
-from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
+from polynl_mmdet.engine.checkpoints import load_checkpoint, write_atomically
 from polynl_mmdet.engine.plain_batch import from_plain, to_plain
 from polynl_mmdet.errors import InputError
 

@@ -13,16 +13,14 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, save_checkpoint
 
-from polynl_mmdet.engine.checkpoints.atomic_files import (
+from polynl_mmdet.engine.checkpoints import (
     BACKEND,
+    POINTER,
+    checkpoint_defect,
+    last_whole_checkpoint,
+    load_checkpoint,
     remove_partial_files,
     write_atomically,
-)
-from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
-from polynl_mmdet.engine.checkpoints.whole_checkpoint import (
-    POINTER,
-    last_whole_checkpoint,
-    what_is_wrong,
 )
 from polynl_mmdet.errors import InputError
 
@@ -118,7 +116,7 @@ class AtomicCheckpointHook(CheckpointHook):
         asked = runner._load_from
         if asked is not None and '://' in asked:
             return asked
-        wrong = what_is_wrong(asked) if asked is not None else None
+        wrong = checkpoint_defect(asked) if asked is not None else None
         if asked is not None and wrong is None:
             return asked
         choice = last_whole_checkpoint(runner.work_dir, folder, self.filename_tmpl)
