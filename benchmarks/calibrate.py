@@ -8,12 +8,14 @@ over a grid of shapes and shows what the present table's choice costs against th
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
-from statistics import median
+from os.path import abspath, dirname
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# A script's own folder comes first on the path; its operator.py would hide the standard library's.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+
+import argparse  # noqa: E402
+from statistics import median  # noqa: E402
 
 import torch  # noqa: E402
 

@@ -7,6 +7,7 @@ ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
@@ -18,7 +19,7 @@ from .cost import cheaper_method
 from .functions import FORMS, Context, Mix
 from .naive import poly_nl_reference
 from .parameters import group_parameters
-from .precision import SIXTEEN_BIT
+from .precision import SIXTEEN_BIT, accumulation_dtype
 
 METHODS = ('auto', *FORMS)
 
@@ -34,15 +35,16 @@ def poly_nl(
     b2: Tensor | None = None,
     b3: Tensor | None = None,
     *,
+    context_norm: Callable[[Tensor], Tensor] | None = None,
     method: str = 'auto',
 ) -> Tensor:
-    """Compute ``Z = alpha X + beta ((Phi(X W1 + b1 (.) X W2 + b2) (.) X) W3 + b3)``.
+    """Compute ``Z = alpha X + beta ((Norm(Phi(X W1 + b1 (.) X W2 + b2)) (.) X) W3 + b3)``.
 
-    Phi is the mean over the N positions, (.) the element-wise product. Only ``x`` is kept for the
-    backward pass, beside C x C matrices. Gradients of every argument are exact, and so are second
-    ones (gradcheck and gradgradcheck pass): a backward pass that is itself recorded
-    (``create_graph=True``) computes the layer again in operations that autograd knows, at several
-    times the usual memory.
+    Phi is the mean over the N positions, (.) the element-wise product. Without ``context_norm`` it
+    is the paper's formula. Only ``x`` is kept for the backward pass, beside C x C matrices.
+    Gradients of every argument are exact, and so are second ones (gradcheck and gradgradcheck
+    pass): a backward pass that is itself recorded (``create_graph=True``) computes the layer again
+    in operations that autograd knows, at several times the usual memory.
 
     Sums over positions are kept in float32 for 16-bit inputs, so float16 activations of any size
     stay finite as long as the result does. Under autocast ``x`` is cast to autocast's dtype, as a
@@ -57,6 +59,9 @@ def poly_nl(
         w1, w2, w3 (Tensor): (C, C), stored out x in.
         alpha, beta (Tensor): One element each.
         b1, b2, b3 (Tensor, optional): (C,). Defaults to None.
+        context_norm (Callable, optional): What normalises the context: any differentiable function
+            (B, C) -> (B, C), such as a ``torch.nn.LayerNorm(C)``. It is called once, outside
+            autocast, with float32 for 16-bit inputs and else the dtype of ``x``. Defaults to None.
         method (str): The order in which the same function is computed. 'literal': three N C^2
             products forward and eight backward. 'covariance': two and three, and some C^3 ones.
             'auto': the cheaper by a measured model (cost.py). Defaults to 'auto'.
@@ -78,23 +83,33 @@ def poly_nl(
         if autocast and x.dtype in (torch.float32, *SIXTEEN_BIT):
             x = x.to(torch.get_autocast_dtype(kind))
         with torch.autocast(kind, enabled=False) if autocast else nullcontext():
+            norm = _identity if context_norm is None else context_norm
             if tracing:
-                return traceable.mix(x, traceable.context(x, p), q)
+                return traceable.mix(x, norm(traceable.context(x, p)), q)
             if x.numel() == 0:
+                acc = accumulation_dtype(x.dtype)
                 given = (w1, w2, w3, alpha, beta, b1, b2, b3)
-                return poly_nl_reference(x, *(None if t is None else t.to(x.dtype) for t in given))
-            wanted = torch.is_grad_enabled() and any(
-                t is not None and t.requires_grad for t in (x, *p, *q)
-            )
+                given = (None if t is None else t.to(x.dtype) for t in given)
+                # The mean over no positions is NaN: 0 keeps a norm's gradients finite.
+                return poly_nl_reference(
+                    x, *given, lambda a: norm(a.nan_to_num().to(acc)).to(a.dtype)
+                )
             if method == 'auto':
+                wanted = torch.is_grad_enabled() and any(
+                    t is not None and t.requires_grad for t in (x, *p, *q)
+                )
                 choose = cheaper_method if torch.compiler.is_compiling() else _cached_method
                 method = choose(x.shape, x.dtype, kind, wanted)
-            if wanted:
+            if torch.is_grad_enabled():
                 context, x = Context.apply(method, x, *p)
-                return Mix.apply(method, x, context, *q)
+                return Mix.apply(method, x, norm(context), *q)
             form = FORMS[method]
             context, _ = form.context(x, p)
-            return form.mix(x, context, q)
+            return form.mix(x, norm(context), q)
+
+
+def _identity(context: Tensor) -> Tensor:
+    return context
 
 
 _cached_method = lru_cache(maxsize=1024)(cheaper_method)
