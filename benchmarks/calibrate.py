@@ -8,12 +8,14 @@ over a grid of shapes and shows what the present table's choice costs against th
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
-from statistics import median
+from os.path import abspath, dirname
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# A script's own folder comes first on the path; its operator.py would hide the standard library's.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+
+import argparse  # noqa: E402
+from statistics import median  # noqa: E402
 
 import torch  # noqa: E402
 
@@ -22,8 +24,8 @@ from benchmarks.rivals import make_parameters  # noqa: E402
 from polynl_mmdet.ops import poly_nl  # noqa: E402
 from polynl_mmdet.ops.cost import cheaper_method  # noqa: E402
 from polynl_mmdet.ops.layout import Positions  # noqa: E402
-from polynl_mmdet.ops.precision import accumulator  # noqa: E402
-from polynl_mmdet.ops.products import cross_moment, transform  # noqa: E402
+from polynl_mmdet.ops.precision import accumulation_dtype  # noqa: E402
+from polynl_mmdet.ops.products import cross_moment, multiply  # noqa: E402
 
 # The forms come close where there are about as many positions as channels: there it must hold.
 CHANNELS = COUNT = SQUARE = 512
@@ -66,12 +68,12 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
     # float16 is widened on a CPU, piece by piece.
     wide = torch.float32 if (dtype, device) == (torch.float16, 'cpu') else dtype
     matrix = torch.randn(1, CHANNELS, CHANNELS, device=device).to(wide)
-    square = torch.randn(1, SQUARE, SQUARE, device=device).to(accumulator(dtype))
+    square = torch.randn(1, SQUARE, SQUARE, device=device).to(accumulation_dtype(dtype))
     layout = Positions(x)
     small = torch.randn(1, device=device)
     found = interleaved_times(
         {
-            'product': lambda: transform(matrix, x.to(wide), False),
+            'product': lambda: multiply(matrix, x.to(wide), False),
             'moment': lambda: cross_moment(x, x, layout),
             'cross': lambda: cross_moment(g, x, layout),
             'square': lambda: torch.matmul(square[0], square),

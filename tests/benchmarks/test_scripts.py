@@ -48,7 +48,7 @@ def test_operator(repo_root, tmp_path):
         assert row['name'] in out
     covariance, literal = report['rows'][1:3]
     assert covariance['kept'] < 1.1
-    assert literal['kept'] == 1
+    assert literal['kept'] < 1.01  # the context too, C numbers
     again = run(repo_root, 'operator.py', '--table', tmp_path / 'o.json')
     assert again.strip() == out[out.index('Forward, milliseconds') :].strip()
 

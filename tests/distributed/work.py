@@ -41,6 +41,7 @@ def make_net(norm, dtype):
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), PolyNL(8, norm_cfg=norm_cfg, bias=True), nn.ReLU(), nn.Conv2d(8, 2, 3)
     )
+    nn.init.xavier_uniform_(net[1].w3)
     nn.init.constant_(net[1].beta, 0.7)
     return net.to(dtype)
 

@@ -70,8 +70,8 @@ def trained(repo_root, config, path):
     model.init_weights()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith('.beta'):
-                parameter.fill_(0.5)
+            if name.endswith('.w3'):
+                torch.nn.init.xavier_uniform_(parameter)
     torch.save({'state_dict': model.state_dict()}, path)
 
 
