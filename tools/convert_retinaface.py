@@ -3,7 +3,9 @@
     python tools/convert_retinaface.py SRC.pth OUT.pth
 
 SRC is a state dict of biubug6/Pytorch_Retinaface or of its many copies, with MobileNetV1-0.25 or
-ResNet-50. Names every key it could not place, and every weight of the model that got nothing;
+ResNet-50, or the ImageNet classifier (MobileNetV1-0.25) from which its trainings start; of that,
+OUT has the backbone, for init_cfg=dict(type='Pretrained', checkpoint=OUT, prefix='backbone.').
+Names every key it could not place, and every weight of the model that got nothing;
 either ends with an error unless --allow-incomplete is given.
 """
 
@@ -29,6 +31,8 @@ LAYOUTS = (
     ('body.stage1.0.0.weight', 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'),
     ('body.layer1.0.conv1.weight', 'retinaface_r50_merge-fpn_8xb4-80e_widerface.py'),
 )
+# A key of the ImageNet classifier, whose backbone stands there without 'body.'.
+CLASSIFIER = 'stage1.0.0.weight'
 # Pieces of mmcv's ConvModule by their place in a Sequential of convolution, norm, activation.
 CONV_BN = {'0': 'conv', '1': 'bn'}
 DEPTHWISE = {
@@ -197,9 +201,15 @@ def main(args: list[str] | None = None) -> None:
     polynl_mmdet.guard_checkpoints()
 
     source = load_source(opts.src)
+    classifier = CLASSIFIER in source
+    if classifier:
+        print('ImageNet classifier: its last layer, fc, has no place in a detector')
+        source = {f'body.{key}': value for key, value in source.items() if key[:3] != 'fc.'}
     config = opts.config or find_config(source, opts.src)
     state, unplaced = convert(source)
     expected = expected_weights(config)
+    if classifier:
+        expected = {key: shape for key, shape in expected.items() if key.startswith('backbone.')}
     # Counters of batches seen: nothing in the model depends on them.
     counters = {key for key in expected if key.endswith('num_batches_tracked')}
     unplaced += [f'{key} (the model has no such weight)' for key in state.keys() - expected.keys()]
@@ -225,10 +235,11 @@ def main(args: list[str] | None = None) -> None:
     out = Path(opts.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     meta = {
-        'dataset_meta': {'classes': ('face',), 'palette': [(220, 20, 60)]},
         'converted_from': Path(opts.src).name,
         'polynl_mmdet_version': polynl_mmdet.__version__,
     }
+    if not classifier:
+        meta['dataset_meta'] = {'classes': ('face',), 'palette': [(220, 20, 60)]}
     torch.save({'meta': meta, 'state_dict': state}, out)
     print(f'{len(state)} of {len(expected)} weights placed -> {out}\nconfig: {config}')
 
