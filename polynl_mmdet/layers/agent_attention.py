@@ -48,9 +48,9 @@ class AgentAttention(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        inner = self._inner(reduction)
-        self.num_heads = self._positive('num_heads', num_heads)
-        self.grid = self._positive('grid', grid)
+        inner = self.inner_channels(reduction)
+        self.num_heads = self.check_positive('num_heads', num_heads)
+        self.grid = self.check_positive('grid', grid)
         if inner % num_heads:
             raise ValueError(
                 f'AgentAttention: num_heads={num_heads}; accepted: a divisor of the '
@@ -60,7 +60,7 @@ class AgentAttention(ContextLayer):
         self.keys = nn.Conv2d(in_channels, inner, 1)
         self.values = nn.Conv2d(in_channels, inner, 1)
         self.local = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
-        self._add_output(inner, norm_cfg)
+        self.build_output(inner, norm_cfg)
         self.reset_parameters()
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -76,10 +76,10 @@ class AgentAttention(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         queries, keys, values = self.queries(x), self.keys(x), self.values(x)
         agents = self._heads(adaptive_avg_pool2d(queries, self.grid))
         gathered = scaled_dot_product_attention(agents, self._heads(keys), self._heads(values))
         picked = scaled_dot_product_attention(self._heads(queries), agents, gathered)
         y = picked.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:])
-        return x + self._output(y + self.local(values))
+        return x + self.output(y + self.local(values))

@@ -56,7 +56,7 @@ class GlobalResponseNorm(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         # A sum of squares over all positions overflows float16.
         wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
         response = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True, dtype=wide)

@@ -46,8 +46,8 @@ class ReLULinearAttention(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        inner = self._inner(reduction)
-        self.num_heads = self._positive('num_heads', num_heads)
+        inner = self.inner_channels(reduction)
+        self.num_heads = self.check_positive('num_heads', num_heads)
         if inner % num_heads:
             raise ValueError(
                 f'ReLULinearAttention: num_heads={num_heads}; accepted: a divisor of the '
@@ -56,7 +56,7 @@ class ReLULinearAttention(ContextLayer):
         self.queries = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.keys = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.values = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self._add_output(inner, norm_cfg)
+        self.build_output(inner, norm_cfg)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class ReLULinearAttention(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         # (B, heads, d, N)
         queries, keys, values = (
             conv(x).flatten(2).unflatten(1, (self.num_heads, -1))
@@ -83,4 +83,4 @@ class ReLULinearAttention(ContextLayer):
             total = (keys.sum(dim=3, keepdim=True) * queries).sum(dim=2, keepdim=True)
             # Where no key is similar at all, the mean is 0.
             y = (weighted / total.clamp_min(1e-12)).to(dtype)
-        return x + self._output(y.flatten(1, 2).unflatten(2, x.shape[2:]))
+        return x + self.output(y.flatten(1, 2).unflatten(2, x.shape[2:]))
