@@ -142,7 +142,7 @@ def report(work_dir: Path, page: Path | None) -> list[str]:
     if page:
         contact_sheet(images, page, rows=2, quality=80)
     command = own_images.format(
-        config=newest(work_dir, '*.py', 'config'),
+        config=next(work_dir.glob('*.py')),  # written by tools/train.py
         checkpoint=(work_dir / 'last_checkpoint').read_text(),
     )
     figures = ', '.join(f'{name} {metrics[key]:.3f}' for key, name in names.items())
