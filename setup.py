@@ -68,7 +68,6 @@ setup(
     ],
     packages=find_packages(include=['polynl_mmdet', 'polynl_mmdet.*']),
     package_dir={'': '.'},
-    py_modules=['polynl_mmdet_lookup'],
     data_files=DATA_FILES,
     cmdclass={'build_py': BuildWithMim},
     install_requires=[

@@ -51,7 +51,7 @@ def _register_parts() -> None:
             stacklevel=3,
         )
     if 'engine' not in left_out:
-        # For `_base_ = 'polynl_mmdet::...'`, as polynl_mmdet_lookup.py at the root does earlier.
+        # For `_base_ = 'polynl_mmdet::...'`; the installed polynl_mmdet_lookup.pth does it earlier.
         from mmengine.config.utils import MODULE2PACKAGE
 
         MODULE2PACKAGE.setdefault('polynl_mmdet', 'polynl_mmdet.version')

@@ -123,54 +123,81 @@ def test_the_import_replaces_nothing():
     assert any('mmengine.config.utils.' in line and ': + polynl_mmdet' in line for line in lines)
 
 
-BASE = "_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'\n"
-READ = """
-    from mmengine.config import Config
-    print(Config.fromfile('mine.py').model.backbone.type, [f for f in sys.meta_path if FINDER])
-""".replace('FINDER', "getattr(f, '__module__', '') == 'polynl_mmdet_lookup'")
+LOOKUP = ROOT / 'polynl_mmdet_lookup.pth'
+# As at the start of Python, where the file is installed.
+START = f"""
+import shutil, site, sys, tempfile
+sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'polynl_mmdet_lookup']
+folder = tempfile.mkdtemp()
+shutil.copy({str(LOOKUP)!r}, folder)
+modules = set(sys.modules)
+site.addsitedir(folder)
+new = set(sys.modules) - modules
+assert sys.meta_path[0].__name__ == 'polynl_mmdet_lookup'
+"""
 
 
-@pytest.mark.parametrize('begin', ['import polynl_mmdet_lookup', 'import polynl_mmdet'])
+@pytest.mark.parametrize('begin', [START, 'import sys, polynl_mmdet'], ids=['start-up', 'import'])
 def test_bases_resolve_from_any_directory(tmp_path, monkeypatch, begin):
-    """As the start-up file does it, or by importing the package."""
     if not (ROOT / 'polynl_mmdet' / '.mim').exists():
         pytest.skip('polynl_mmdet is not installed: nothing links its configs')
-    (tmp_path / 'mine.py').write_text(BASE)
-    monkeypatch.chdir(tmp_path)
-    done = python(f'import sys; {begin}' + textwrap.dedent(READ))
-    assert done.stdout.strip().endswith('SiteResNet []'), done.stderr
-
-
-def test_the_start_up_file_imports_nothing_else():
-    line = (ROOT / 'polynl_mmdet_lookup.pth').read_text().strip()
-    code = f'before = set(sys.modules); {line}; print(*set(sys.modules) - before)'
-    done = subprocess.run(
-        [sys.executable, '-I', '-S', '-c', f'import sys; sys.path.append({str(ROOT)!r}); {code}'],
-        capture_output=True,
-        text=True,
-        check=False,
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        "_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'\n"
     )
-    assert done.stdout.split() == ['polynl_mmdet_lookup'], done.stderr
-
-
-def test_the_finder_lets_every_import_pass():
-    """Builtin, frozen and missing modules, before and after it has registered the scope."""
+    monkeypatch.chdir(tmp_path)
     done = python(
-        """
-        import sys, types
-        import importlib.util
-        import polynl_mmdet_lookup
-        import _bisect, json
-        try:
-            import no_such_module
-        except ModuleNotFoundError as error:
-            print(error)
-        sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE={'mmdet': ''})
-        import array, xmlrpc.client
-        print(sys.modules['mmengine.config.utils'].MODULE2PACKAGE)
-        """
+        begin
+        + textwrap.dedent(
+            """
+            from mmengine.config import Config
+            print(Config.fromfile('mine.py').model.backbone.type)
+            print([f for f in sys.meta_path if getattr(f, '__name__', '') == 'polynl_mmdet_lookup'])
+            """
+        )
+    )
+    assert done.stdout.split()[-2:] == ['SiteResNet', '[]'], done.stderr
+
+
+def test_the_start_up_file_imports_nothing_and_lets_every_import_pass():
+    done = python(
+        START
+        + textwrap.dedent(
+            """
+            import types
+            print(new)
+            import json
+            try:
+                import no_such_module
+            except ModuleNotFoundError as error:
+                print(error)
+            scopes = {'mmdet': ''}
+            sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE=scopes)
+            import xmlrpc.client  # The next import enters the package.
+            print(scopes, xmlrpc.client.__name__)
+            """
+        )
     )
     assert done.stdout.splitlines() == [
+        'set()',
         "No module named 'no_such_module'",
-        "{'mmdet': '', 'polynl_mmdet': 'polynl_mmdet.version'}",
+        "{'mmdet': '', 'polynl_mmdet': 'polynl_mmdet.version'} xmlrpc.client",
     ], done.stderr
+
+
+def test_the_start_up_file_survives_a_missing_module():
+    """The import that enters the package may fail; it must fail as it would without the file."""
+    done = python(
+        START
+        + textwrap.dedent(
+            """
+            import types
+            sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE={})
+            try:
+                import no_such_module
+            except ModuleNotFoundError as error:
+                print(error)
+            """
+        )
+    )
+    assert done.stdout.strip() == "No module named 'no_such_module'", done.stderr

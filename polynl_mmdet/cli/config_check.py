@@ -39,11 +39,9 @@ def _check_plugin(plugin: dict, model: dict, backbone: type[ResNet], where: str)
     depth = model.get('depth')
     block = backbone.arch_settings.get(depth, (Bottleneck,))[0]
     if not hasattr(block, 'make_block_plugins'):
-        raise InputError(
-            where,
-            f'{model["type"]}-{depth} is made of {block.__name__}, which takes no plugins',
-            'accepted: a depth of 50 or more, or type SiteResNet with sites',
-        )
+        found = f'{model["type"]}-{depth} is made of {block.__name__}, which takes no plugins'
+        accepted = 'accepted: a depth of 50 or more, or type SiteResNet with sites'
+        raise InputError(where, found, accepted)
     kind = plugin.get('cfg', {}).get('type')
     if isinstance(kind, str) and MODELS.get(kind) is None:
         imports = "for this package's layers: custom_imports = dict(imports=['polynl_mmdet'])"
@@ -52,11 +50,8 @@ def _check_plugin(plugin: dict, model: dict, backbone: type[ResNet], where: str)
     if position not in POSITIONS:
         accepted = f'accepted: {", ".join(POSITIONS)}'
         raise InputError(f'{where}.position', repr(position), accepted)
-    stages = plugin.get('stages')
-    count = model.get('num_stages', 4)
+    stages, count = plugin.get('stages'), model.get('num_stages', 4)
     if stages is not None and len(stages) != count:
-        raise InputError(
-            f'{where}.stages',
-            f'{len(stages)} entries ({tuple(stages)}), but the backbone has {count} stages',
-            f'accepted: {count} of True or False, for res2 on',
-        )
+        found = f'{len(stages)} entries ({tuple(stages)}), but the backbone has {count} stages'
+        accepted = f'accepted: {count} of True or False, for res2 on'
+        raise InputError(f'{where}.stages', found, accepted)

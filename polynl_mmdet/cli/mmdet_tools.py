@@ -25,13 +25,10 @@ from .cuda_operators import warn_without_cuda_operators
 
 
 def mmdet_tool(name: str) -> Path:
-    """Find a tool of the installed mmdet.
+    """Find a tool of the installed mmdet, in its ``.mim/tools`` or a checkout's ``tools``.
 
     Args:
-        name (str): File name in mmdet's ``tools``, for example 'train.py'.
-
-    Returns:
-        Path: The file, in an installed mmdet's ``.mim/tools`` or a checkout's ``tools``.
+        name (str): The tool's file name, for example 'train.py'.
 
     Raises:
         InputError: mmdet came without its tools.
@@ -80,21 +77,20 @@ def join_cpu_processes(args: argparse.Namespace, cfg: Config) -> None:
         cfg (Config): The config that they name.
     """
     torch.distributed.init_process_group('gloo')
-    options = {'model_wrapper_cfg.device_ids': None}
+    wrapper = dict(device_ids=None)
     if cfg.get('model_wrapper_cfg') is None:
         find_unused = cfg.get('find_unused_parameters', False)
-        options['model_wrapper_cfg.type'] = 'MMDistributedDataParallel'
-        options['model_wrapper_cfg.broadcast_buffers'] = False
-        options['model_wrapper_cfg.find_unused_parameters'] = find_unused
+        wrapper.update(type='MMDistributedDataParallel', broadcast_buffers=False)
+        wrapper.update(find_unused_parameters=find_unused)
+    options = {f'model_wrapper_cfg.{key}': value for key, value in wrapper.items()}
     args.cfg_options = {**options, **(args.cfg_options or {})}
 
 
 def leave_process_group() -> None:
     """Leave the process group, if there is one, once all of its processes are here.
 
-    A thread of gloo may hold the last collective's state, and needs the interpreter to release it:
-    a process that ends with its group aborts at times, when the thread finds none. To be called
-    where nothing failed: the processes of one that failed would wait in vain.
+    A thread of gloo may still hold the last collective's state, and aborts the process if that
+    ends first. Call it where nothing failed: it waits for all processes.
     """
     if torch.distributed.is_initialized():
         # A runner is part of cycles. Were its model's wrapper the group's last holder, the group

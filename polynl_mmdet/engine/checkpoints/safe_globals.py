@@ -38,7 +38,7 @@ def _history_buffer_getattr(owner: Any, name: str) -> Callable:
 
     Where the host has put HistoryBuffer itself on the list, torch may take either class.
     """
-    if owner in (HistoryBuffer, _StoredHistoryBuffer) and name in _STATISTICS:
+    if (owner is HistoryBuffer or owner is _StoredHistoryBuffer) and name in _STATISTICS:
         return getattr(HistoryBuffer, name)
     shown = getattr(owner, '__name__', type(owner).__name__).replace('_Stored', '')
     raise pickle.UnpicklingError(f'Unsupported GLOBAL getattr({shown}, {name!r})')
