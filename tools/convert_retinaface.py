@@ -75,7 +75,7 @@ RULES = (
 
 
 def load_source(path: str) -> dict[str, Tensor]:
-    """State dict of a foreign file, loaded without running any code in it.
+    """Load the state dict of a foreign file, without running any code in it.
 
     Args:
         path (str): File of torch.save: a state dict, or a dict with one under 'state_dict'.
@@ -108,9 +108,7 @@ def load_source(path: str) -> dict[str, Tensor]:
             )
     plain = {key.removeprefix('module.'): value for key, value in state.items()}
     if len(plain) != len(state):
-        raise InputError(
-            path, 'keys that stand there with and without "module."', 'accepted: one of each'
-        )
+        raise InputError(path, 'keys with and without "module."', 'accepted: one of each')
     return plain
 
 
@@ -118,7 +116,7 @@ def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Rename every key, and put class scores in this project's order.
 
     Args:
-        source (dict[str, Tensor]): As :func:`load_source` gives it.
+        source (dict[str, Tensor]): As :func:`load_source` returns it.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: The new state dict, and source keys without a place.
@@ -143,7 +141,7 @@ def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def expected_weights(config: str) -> dict[str, torch.Size]:
-    """Shape of each weight of a config's model.
+    """Return the shape of each weight of a config's model.
 
     Raises:
         InputError: The config does not exist.
@@ -156,7 +154,7 @@ def expected_weights(config: str) -> dict[str, torch.Size]:
 
 
 def find_config(source: dict[str, Tensor], path: str) -> str:
-    """Config of the model that a source state dict belongs to.
+    """Find the config of the model that a source state dict belongs to.
 
     Raises:
         InputError: It has neither backbone.
@@ -171,7 +169,8 @@ def find_config(source: dict[str, Tensor], path: str) -> str:
     )
 
 
-def _report(title: str, keys: list[str]) -> None:
+def print_keys(title: str, keys: list[str]) -> None:
+    """Print a list of keys under a title, if there are any."""
     if keys:
         print(f'{title} ({len(keys)}):')
         for key in keys:
@@ -195,6 +194,7 @@ def main(args: list[str] | None = None) -> None:
     if Path(opts.out).resolve() == Path(opts.src).resolve():
         raise InputError('OUT', f'{opts.out}, the source itself', 'accepted: another file')
     register_all_modules()
+    polynl_mmdet.guard_checkpoints()
 
     source = load_source(opts.src)
     config = opts.config or find_config(source, opts.src)
@@ -211,9 +211,9 @@ def main(args: list[str] | None = None) -> None:
     missing = sorted(expected.keys() - state.keys() - counters)
     state = {k: v for k, v in state.items() if k in expected and v.shape == expected[k]}
 
-    _report('Source keys without a place', unplaced)
-    _report('Weights of another shape', misfits)
-    _report('Weights of the model that got nothing', missing)
+    print_keys('Source keys without a place', unplaced)
+    print_keys('Weights of another shape', misfits)
+    print_keys('Weights of the model that got nothing', missing)
     problems = len(unplaced) + len(misfits) + len(missing)
     if problems and not opts.allow_incomplete:
         raise InputError(

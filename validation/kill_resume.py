@@ -34,8 +34,7 @@ from mmengine.logging import HistoryBuffer  # noqa: E402
 from benchmarks.measure import machine, markdown  # noqa: E402
 from polynl_mmdet.cli.mmdet_tools import run as run_mmdet_tool  # noqa: E402
 from polynl_mmdet.datasets.toy.coco import make_toy_coco  # noqa: E402
-from polynl_mmdet.engine.checkpoints.atomic_files import PARTIAL  # noqa: E402
-from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint  # noqa: E402
+from polynl_mmdet.engine.checkpoints import PARTIAL, load_checkpoint  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 CONFIG = Path(sys.path[0]) / 'configs' / 'demo' / 'mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'

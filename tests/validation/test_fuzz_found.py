@@ -16,8 +16,7 @@ from scipy.io import savemat
 
 from polynl_mmdet.coco_annotations import check_coco, read_coco
 from polynl_mmdet.datasets import CheckedCocoDataset
-from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
-from polynl_mmdet.engine.checkpoints.whole_checkpoint import what_is_wrong
+from polynl_mmdet.engine.checkpoints import checkpoint_defect, load_checkpoint
 from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import CheckedCocoMetric
 from polynl_mmdet.wider_face import read_ground_truth, read_predictions, write_ground_truth
@@ -291,7 +290,7 @@ def test_names_of_any_length_and_characters_in_a_pickle(tmp_path, name):
         load_checkpoint(str(path))
     assert len(error.value.found) < 400
     assert len(str(error.value).splitlines()) == 1
-    assert len(what_is_wrong(path).splitlines()) == 1
+    assert len(checkpoint_defect(path).splitlines()) == 1
 
 
 def test_coco_files_that_are_no_json_at_all(tmp_path):

@@ -11,8 +11,12 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from polynl_mmdet.engine.checkpoints.atomic_files import BACKEND, remove_partial_files
-from polynl_mmdet.engine.checkpoints.whole_checkpoint import last_whole_checkpoint, what_is_wrong
+from polynl_mmdet.engine.checkpoints import (
+    BACKEND,
+    checkpoint_defect,
+    last_whole_checkpoint,
+    remove_partial_files,
+)
 from polynl_mmdet.errors import InputError
 
 SUPERSEDED = 'superseded_ckpts'
@@ -96,7 +100,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _checkpoint_to_resume(self, runner: Runner) -> str | None:
         asked = runner._load_from
-        defect = what_is_wrong(asked) if asked is not None and '://' not in asked else None
+        defect = checkpoint_defect(asked) if asked is not None and '://' not in asked else None
         if asked is not None and defect is None:
             return asked
         # By the rule of CheckpointHook.before_train.

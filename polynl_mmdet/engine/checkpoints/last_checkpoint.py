@@ -1,4 +1,4 @@
-"""Which checkpoint to go on from: the last one that is whole."""
+"""Find the checkpoint to resume from: the last one that is whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polynl_mmdet.engine.checkpoints.checkpoint_file import check_checkpoint_file
-from polynl_mmdet.engine.checkpoints.pickle_scan import Refused
-from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
 from polynl_mmdet.errors import InputError, in_one_line
+
+from .load import load_checkpoint
 
 POINTER = 'last_checkpoint'
 _NEEDED = ('meta', 'state_dict', 'message_hub')
@@ -29,11 +28,11 @@ class Choice:
     broken: dict[Path, str] = field(default_factory=dict)
 
 
-def what_is_wrong(path: str | Path) -> str | None:
+def checkpoint_defect(path: str | Path) -> str | None:
     """Check that training can go on from a local checkpoint.
 
-    Every byte is read: the archive's index, the checksum of each of its records, then the file is
-    loaded as :func:`~polynl_mmdet.engine.load_checkpoint` does, which runs nothing.
+    The pickle in it is loaded as :func:`.load.load_checkpoint` does, then every byte is compared
+    with the archive's checksums; tensors are not loaded.
 
     Args:
         path (str or Path): The checkpoint.
@@ -47,20 +46,16 @@ def what_is_wrong(path: str | Path) -> str | None:
     if not path.stat().st_size:
         return 'empty'
     try:
-        if zipfile.is_zipfile(path):
-            check_checkpoint_file(path)  # before anything is unpacked
+        zipped = zipfile.is_zipfile(path)
+        checkpoint = load_checkpoint(path, mmap=zipped)
+        if zipped:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
-                return f'damaged (checksum of {damaged})'
-        elif _begins_like_an_archive(path):
-            return 'cut off (an archive without its index)'
-        checkpoint = load_checkpoint(str(path))
+                return f'damaged (checksum of {in_one_line(damaged)})'
     except InputError as error:
         return error.found
-    except Refused as error:
-        return f'refused, it wants {error}'
-    # A damaged file can fail in any way that a parser can.
+    # A damaged archive can fail in any way that a parser can.
     except Exception as error:
         return f'damaged ({type(error).__name__}: {in_one_line(error)})'
     if not isinstance(checkpoint, dict):
@@ -68,11 +63,6 @@ def what_is_wrong(path: str | Path) -> str | None:
     missing = [key for key in _NEEDED if key not in checkpoint]
     missing += [f'meta.{key}' for key in ('epoch', 'iter') if key not in checkpoint.get('meta', {})]
     return f'not made to go on from: no {", ".join(missing)}' if missing else None
-
-
-def _begins_like_an_archive(path: Path) -> bool:
-    with open(path, 'rb') as file:
-        return file.read(2) == b'PK'
 
 
 def last_whole_checkpoint(work_dir: str | Path, out_dir: str | Path, template: str) -> Choice:
@@ -88,16 +78,16 @@ def last_whole_checkpoint(work_dir: str | Path, out_dir: str | Path, template: s
     """
     choice = Choice()
     for path in _candidates(Path(work_dir), Path(out_dir), template):
-        wrong = what_is_wrong(path)
-        if wrong is None:
+        defect = checkpoint_defect(path)
+        if defect is None:
             choice.path = path
             break
-        choice.broken[path] = wrong
+        choice.broken[path] = defect
     return choice
 
 
 def _candidates(work_dir: Path, out_dir: Path, template: str) -> list[Path]:
-    """list[Path]: the checkpoints of a run, last first.
+    """Return the checkpoints of a run, last first.
 
     ``last_checkpoint`` is followed, but for a later file: a run may be killed after it has written
     a checkpoint and before it has noted that. Numbers above it that are older files come from
@@ -119,6 +109,7 @@ def _candidates(work_dir: Path, out_dir: Path, template: str) -> list[Path]:
 
 
 def _noted(work_dir: Path, out_dir: Path) -> Path | None:
+    """Return the checkpoint that ``last_checkpoint`` names."""
     pointer = work_dir / POINTER
     text = pointer.read_text(errors='replace').strip('\0 \r\n') if pointer.is_file() else ''
     if not text:
@@ -130,6 +121,7 @@ def _noted(work_dir: Path, out_dir: Path) -> Path | None:
 
 
 def _numbered(folder: Path, template: str) -> dict[Path, int]:
+    """Return the files named like checkpoints, with their numbers."""
     if not folder.is_dir():
         return {}
     found = {path: _number(path.name, template) for path in folder.iterdir() if path.is_file()}

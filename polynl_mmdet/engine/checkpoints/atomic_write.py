@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever moment the process or the machine stops.
+"""Write files that are never seen half-written, whenever the process or the machine stops.
 
 A file is written under a temporary name in its own folder, flushed to the disk and renamed; the
 rename is flushed too. A reader sees the old file or the new one.
@@ -19,7 +19,7 @@ BACKEND = 'atomic_local'
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written.
+    """Write a file under a temporary name, and rename it once it is on the disk.
 
     Args:
         path (str or Path): The file. Its folder is made.
@@ -41,16 +41,17 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free if os.path.isdir(path.parent) else 0
+        sizes = f'{len(content) / 1e6:.1f} MB wanted, {free / 1e6:.1f} MB free'
         raise InputError(
             str(path),
-            f'could not be written ({error.strerror or error}): {_megabytes(len(content))} wanted'
-            f'{_free_space(path.parent)}',
+            f'could not be written ({error.strerror or error}): {sizes}',
             'the files before it are whole: make room and go on with --resume',
         ) from error
 
 
 def remove_partial_files(folder: str | Path) -> list[str]:
-    """Remove what runs left that were killed while they wrote.
+    """Remove the temporary files of runs that were killed while they wrote.
 
     Args:
         folder (str or Path): Where they wrote. Need not exist.
@@ -66,31 +67,14 @@ def remove_partial_files(folder: str | Path) -> list[str]:
 
 @register_backend(BACKEND, force=True)
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's backend for local files, with :func:`write_atomically` below ``put``."""
+    """mmengine's backend for local files, whose writes are :func:`write_atomically`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file.
-
-        Args:
-            obj (bytes): What the file is to hold.
-            filepath (str or Path): The file.
-
-        Raises:
-            InputError: It cannot be written.
-        """
+        """Write bytes to a file; see :func:`write_atomically`."""
         write_atomically(filepath, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text to a file.
-
-        Args:
-            obj (str): What the file is to hold.
-            filepath (str or Path): The file.
-            encoding (str): Defaults to 'utf-8'.
-
-        Raises:
-            InputError: It cannot be written.
-        """
+        """Write text to a file; see :func:`write_atomically`."""
         write_atomically(filepath, obj.encode(encoding))
 
 
@@ -102,14 +86,3 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _free_space(folder: Path) -> str:
-    try:
-        return f', {_megabytes(shutil.disk_usage(folder).free)} free'
-    except OSError:
-        return ''
-
-
-def _megabytes(count: int) -> str:
-    return f'{count / 1e6:.1f} MB'
