@@ -101,20 +101,6 @@ class TestWriting:
         assert [p.name for p in tmp_path.iterdir()] == ['a.pth']
         assert remove_partial_files(tmp_path / 'none') == []
 
-    def test_removals_wait(self, tmp_path):
-        from mmengine.fileio import LocalBackend
-
-        backend = RemoveLater(LocalBackend())
-        (tmp_path / 'file').touch()
-        (tmp_path / 'folder').mkdir()
-        backend.remove(str(tmp_path / 'file'))
-        backend.rmtree(str(tmp_path / 'folder'))
-        assert backend.isfile(str(tmp_path / 'file'))
-        assert len(backend.waiting) == 2
-        backend.remove_now()
-        assert list(tmp_path.iterdir()) == []
-        assert backend.waiting == []
-
 
 class TestWhatIsWrong:
     def test_a_whole_one(self, finished):
@@ -269,7 +255,7 @@ class TestKeeping:
         assert names == sorted([best, *last])
         assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / last[1])
 
-    @pytest.mark.parametrize('fails_at', range(1, 6))
+    @pytest.mark.parametrize('fails_at', range(1, 5))
     def test_a_full_disk_never_takes_the_last_whole_one(self, tmp_path, monkeypatch, fails_at):
         writes = []
 
