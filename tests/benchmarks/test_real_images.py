@@ -146,7 +146,7 @@ def run(data, folder, *args):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     return done.returncode, done.stdout
