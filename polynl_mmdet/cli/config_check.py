@@ -19,7 +19,7 @@ def check_plugins(model: dict, where: str = 'model') -> None:
         where (str): Its key, for the error. Defaults to 'model'.
 
     Raises:
-        InputError: A plugin is not registered, stands at an unknown position, names other stages
+        InputError: A plugin is not registered, has an unknown position, names other stages
             than the backbone has, or the backbone's blocks take no plugins.
     """
     if isinstance(model, (list, tuple)):

@@ -52,6 +52,7 @@ def guard_checkpoints() -> None:
             check_content(filename, checkpoint)
         return checkpoint
 
+    guarded.__wrapped__ = load
     CheckpointLoader.load_checkpoint = classmethod(guarded)
     loaders.load_url = _load_url
 

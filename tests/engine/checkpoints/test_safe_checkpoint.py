@@ -20,6 +20,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import load_checkpoint as mmengine_load
+from mmengine.utils.dl_utils import load_url
 from torch import nn
 
 import polynl_mmdet
@@ -74,7 +75,7 @@ def file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def load(file, monkeypatch):
-    """Callable: loads the file in one of WAYS; the guard ends with the test."""
+    """Callable: loads the file in one of WAYS. The guard is off before and as it was afterwards."""
 
     def run(way):
         if way == 'ours':
@@ -87,9 +88,11 @@ def load(file, monkeypatch):
         url = 'https://example.invalid/cached.pth'
         return CheckpointLoader.load_checkpoint(url if way == 'guarded URL' else file)
 
-    guarded = vars(CheckpointLoader)['load_checkpoint'], mmengine_checkpoint.load_url
-    yield run
-    CheckpointLoader.load_checkpoint, mmengine_checkpoint.load_url = guarded
+    loader = CheckpointLoader.load_checkpoint.__func__
+    plain = getattr(loader, '__wrapped__', loader)
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', classmethod(plain))
+    monkeypatch.setattr(mmengine_checkpoint, 'load_url', load_url)
+    return run
 
 
 @pytest.mark.parametrize('way', WAYS)
