@@ -39,6 +39,7 @@ ROOT = Path(sys.path[0])
 LAYERS: dict[str, dict | None] = {
     'none': None,
     'PolyNL': dict(type='PolyNL'),
+    'PolyNL-LN': dict(type='PolyNL', context_norm=dict(type='LN')),
     'NonLocal2d': dict(type='NonLocal2d', reduction=2),
     'ContextBlock': dict(type='ContextBlock', ratio=0.25),
 }

@@ -41,23 +41,30 @@ class ImageMatches:
             for index, area in enumerate(evaluator.params.areaRngLbl)
         }
 
-    def ap(self, weights: np.ndarray | None = None, area: str = 'all') -> np.ndarray:
-        """Average precision at the ten IoU thresholds 0.5, 0.55, ..., 0.95.
+    def ap(
+        self,
+        weights: np.ndarray | None = None,
+        area: str = 'all',
+        thresholds: slice = slice(0, 10),
+    ) -> np.ndarray:
+        """Average precision at COCO's IoU thresholds.
 
         Args:
             weights (np.ndarray, optional): Shape (images,): how often each image counts. Defaults
                 to None: once.
             area (str): 'all', 'small', 'medium' or 'large', as COCO divides them. Defaults to
                 'all'.
+            thresholds (slice): Of 0.5, 0.55, ..., 0.95. Defaults to all ten.
 
         Returns:
-            np.ndarray: Shape (10,), between 0 and 1; nan if no object counts.
+            np.ndarray: One value a threshold, between 0 and 1; nan if no object counts.
         """
         image, hit, ignored, objects = self._areas[area]
+        hit, ignored = hit[thresholds], ignored[thresholds]
         weights = np.ones(self.images) if weights is None else weights
         total = weights @ objects
         if not total:
-            return np.full(10, np.nan)
+            return np.full(len(hit), np.nan)
         counted = np.where(ignored, 0.0, weights[image])
         true = np.cumsum(hit * counted, axis=1)
         either = np.cumsum(counted, axis=1)
@@ -120,9 +127,8 @@ def difference_interval(
     def difference(seeds: np.ndarray, drawn: np.ndarray) -> float:
         weights = np.bincount(drawn, minlength=images).astype(float)
         values = {
-            seed: (
-                with_layer[seed].ap(weights)[thresholds] - without[seed].ap(weights)[thresholds]
-            ).mean()
+            seed: with_layer[seed].ap(weights, thresholds=thresholds).mean()
+            - without[seed].ap(weights, thresholds=thresholds).mean()
             for seed in set(seeds.tolist())
         }
         return float(np.mean([values[seed] for seed in seeds.tolist()]))
