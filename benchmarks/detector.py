@@ -10,26 +10,26 @@ and norm statistics as in mmdet's schedule. Needs mmdet. ``--quick`` is a check 
 
 from __future__ import annotations
 
+import os
 import sys
-from os.path import abspath, dirname
 
-# As in operator.py, which lies beside this file: keep it from hiding a standard module.
-sys.path[0] = dirname(dirname(abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
 
-import argparse  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
-from statistics import median  # noqa: E402
+import argparse
+from functools import partial
+from pathlib import Path
+from statistics import median
 
-import torch  # noqa: E402
-from mmdet.registry import MODELS  # noqa: E402
-from mmdet.testing import demo_mm_inputs  # noqa: E402
-from mmdet.utils import register_all_modules  # noqa: E402
-from mmengine.analysis import get_model_complexity_info  # noqa: E402
-from mmengine.config import Config  # noqa: E402
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmdet.utils import register_all_modules
+from mmengine.analysis import get_model_complexity_info
+from mmengine.config import Config
 
-from benchmarks.measure import interleaved_times, machine, markdown  # noqa: E402
-from benchmarks.study import store  # noqa: E402
+from benchmarks.measure import interleaved_times, machine, markdown
+from benchmarks.study import store
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 CONTEXT_BLOCKS = dict(

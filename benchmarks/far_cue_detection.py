@@ -10,31 +10,29 @@ goes on where it stopped.
 
 import os
 import sys
-from os.path import abspath, dirname
 
-# A script's own folder comes first on the path, and `operator.py` in this one would hide the
-# standard library's.
-sys.path[0] = dirname(dirname(abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import statistics  # noqa: E402
-import subprocess  # noqa: E402
-import time  # noqa: E402
-from concurrent.futures import ThreadPoolExecutor  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import json
+import statistics
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
-import torch  # noqa: E402
-from mmdet.registry import MODELS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
 
-from benchmarks.measure import machine, markdown  # noqa: E402
-from benchmarks.study import mean_and_spread, run_all, run_name, take_up  # noqa: E402
-from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue  # noqa: E402
-from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
+from benchmarks.measure import machine, markdown
+from benchmarks.study import mean_and_spread, run_all, run_name, take_up
+from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue
+from polynl_mmdet.errors import InputError, one_line_errors
 
 ROOT = Path(sys.path[0])
 DATA = Path('data/toy_far_cue')

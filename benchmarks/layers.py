@@ -10,27 +10,25 @@ default.
 
 import os
 import sys
-from os.path import abspath, dirname
 
-# A script's own folder comes first on the path, and `operator.py` in this one would hide the
-# standard library's.
-sys.path[0] = dirname(dirname(abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # Read once, when torch is imported.
 
-import argparse  # noqa: E402
-import statistics  # noqa: E402
-from functools import partial  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import statistics
+from functools import partial
+from pathlib import Path
 
-import mmcv.cnn.bricks  # noqa: E402, F401  Registers mmcv's layers.
-import torch  # noqa: E402
-from mmengine.registry import MODELS  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+import mmcv.cnn.bricks  # noqa: F401  Registers mmcv's layers.
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-import polynl_mmdet  # noqa: E402, F401  Registers ours.
-from benchmarks import layer_networks  # noqa: E402
-from benchmarks.measure import (  # noqa: E402
+import polynl_mmdet  # noqa: F401  Registers ours.
+from benchmarks import layer_networks
+from benchmarks.measure import (
     bytes_kept,
     fitted_exponent,
     interleaved_times,
@@ -38,9 +36,9 @@ from benchmarks.measure import (  # noqa: E402
     markdown,
     peak_bytes,
 )
-from benchmarks.scaling_plot import Panel, draw_panels  # noqa: E402
-from benchmarks.study import store, stored  # noqa: E402
-from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
+from benchmarks.scaling_plot import Panel, draw_panels
+from benchmarks.study import store, stored
+from polynl_mmdet.errors import InputError, one_line_errors
 
 LAYERS = {
     'PolyNL': {},

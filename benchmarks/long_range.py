@@ -10,25 +10,23 @@ tables of a stored file.
 
 import os
 import sys
-from os.path import abspath, dirname
 
-# A script's own folder comes first on the path, and `operator.py` in this one would hide the
-# standard library's.
-sys.path[0] = dirname(dirname(abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # Workers are processes.
 
-import argparse  # noqa: E402
-import statistics  # noqa: E402
-import time  # noqa: E402
-from concurrent.futures import ProcessPoolExecutor  # noqa: E402
-from functools import partial  # noqa: E402
-from multiprocessing import get_context  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 
-import torch  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+import torch
+from torch.nn import functional as F
 
-from benchmarks.long_range_model import (  # noqa: E402
+from benchmarks.long_range_model import (
     LAYERS,
     MAX_PARAMETERS,
     Probe,
@@ -36,17 +34,10 @@ from benchmarks.long_range_model import (  # noqa: E402
     layer_parameters,
     receptive_field,
 )
-from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw  # noqa: E402
-from benchmarks.measure import machine, markdown  # noqa: E402
-from benchmarks.study import (  # noqa: E402
-    mean_and_spread,
-    run_all,
-    run_name,
-    store,
-    stored,
-    take_up,
-)
-from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
+from benchmarks.long_range_tasks import NO_LABEL, TASKS, deciding_distance, draw
+from benchmarks.measure import machine, markdown
+from benchmarks.study import mean_and_spread, run_all, run_name, store, stored, take_up
+from polynl_mmdet.errors import InputError, one_line_errors
 
 QUICK = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, images=512)
 FULL = dict(size=24, batch=16, steps=2000, rates=[1e-3, 3e-3, 1e-2], seeds=5, images=2048)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import sys
@@ -9,33 +10,29 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import mmengine.config.config
 import torch
 from mmdet.utils import register_all_modules
 
-import polynl_mmdet.cli.mmdet_tools  # noqa: F401  The children need not import it.
+import polynl_mmdet.cli.mmdet_tools  # noqa: F401  The children need not import it,
 from polynl_mmdet.errors import one_line_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 register_all_modules(init_default_scope=False)
+torch.optim.SGD([torch.zeros(1)], lr=1.0)  # nor what an optimizer imports when it is first used.
 
 
 def start(function: Callable[[], object], log: Path, folder: Path | None = None) -> int:
-    """Run a function in a new process.
-
-    Args:
-        function (Callable): Called once. A SystemExit gives the exit status.
-        log (Path): Receives all that the process prints.
-        folder (Path, optional): The process's current folder. Defaults to None: this one's.
-
-    Returns:
-        int: The process, leader of a process group of its own.
-    """
+    """Run a function in a process, the leader of a new group; its output goes to the log."""
     if process := os.fork():
         return process
     status = 1
     try:
         os.setsid()
+        gc.freeze()  # Datasets collect garbage; what there was before the fork is none.
         torch.set_num_threads(1)  # The parent's threads do not survive a fork.
+        # Laying out the config's text takes longer than a short training.
+        mmengine.config.config.FormatCode = lambda text, **_: (text, True)
         sys.stdout = sys.stderr = open(log, 'w', buffering=1, encoding='utf-8')  # noqa: SIM115
         os.dup2(sys.stdout.fileno(), 1)
         os.dup2(sys.stdout.fileno(), 2)
@@ -53,11 +50,7 @@ def start(function: Callable[[], object], log: Path, folder: Path | None = None)
 
 
 def run_tool(name: str, *arguments: object) -> None:
-    """Run a script of ``tools/`` in this process, as its command line would.
-
-    Args:
-        name (str): The script's file name.
-        *arguments (object): Its arguments.
-    """
+    """Run a script of ``tools/`` in this process, as its command line would."""
     sys.argv = [name, *map(str, arguments)]
+    sys.path.insert(0, str(ROOT / 'tools'))
     runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')

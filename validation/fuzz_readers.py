@@ -13,11 +13,11 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from hypothesis import strategies as st
 from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from pycocotools.mask import encode
@@ -57,51 +57,44 @@ ODD_VALUES = [
     None, True, -1, 0, 1.5, 1e308, float('nan'), float('inf'), 10**30, '', 'x', '\0', '../x', [],
     [[]], {}, {'size': [9, 9], 'counts': '0'}, [[1, 2, 3]], [1, 2, 3, 4], 'é' * 50, [None] * 4,
 ]  # fmt: skip
-PLACES = st.floats(0, 1, exclude_max=True)
-# In which parts a file is changed, where, how many of them, and what takes their place.
-STEPS = st.tuples(
-    st.sampled_from([b'', b' ', b'\n']),
-    PLACES,
-    st.sampled_from([0, 1, 1, 1, 2, 1 << 30]),
-    st.sampled_from(ODD) | st.binary(min_size=1, max_size=1) | st.none() | PLACES,
-)
 
 
 class Reader(NamedTuple):
-    """Files that a reader takes, a function that reads one, and damaged files."""
+    """Files that a reader takes, a function that reads one, and one that draws damaged ones."""
 
     files: list[bytes]
     read: Callable[[bytes, Path], Any]
-    damaged: st.SearchStrategy[bytes]
+    damaged: Callable[[Random], bytes]
 
 
 READERS: dict[str, Reader] = {}
 
 
-def damage(files: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Return files that were changed in up to four places, or plain bytes."""
-    changed = st.builds(_change, st.sampled_from(files), st.lists(STEPS, min_size=1, max_size=4))
-    return st.one_of(*[changed] * 9, st.binary(max_size=200))
-
-
-def _change(data: bytes, steps: list[tuple]) -> bytes:
-    for separator, place, count, new in steps:
-        parts = data.split(separator) if separator else [bytes([byte]) for byte in data]
-        at = int(place * len(parts))
-        if isinstance(new, float):  # Another part of the file.
-            new = parts[int(new * len(parts))] if parts else b''
-        parts[at : at + count] = [] if new is None else [new]
-        data = separator.join(parts)
-    return data
-
-
-def reader(name: str, files: list[bytes], damaged: st.SearchStrategy | None = None) -> Callable:
-    """Add a reader to ``READERS``; without a strategy its files are damaged as bytes."""
+def reader(name: str, files: list[bytes], *damaged: Callable[[Random], bytes]) -> Callable:
+    """Add a reader to ``READERS``; its files are damaged as bytes, or by the given functions."""
 
     def add(read: Callable[[bytes, Path], Any]) -> None:
-        READERS[name] = Reader(files, read, damage(files) if damaged is None else damaged)
+        ways = damaged or (partial(damage, files),)
+        READERS[name] = Reader(files, read, lambda draw: draw.choice(ways)(draw))
 
     return add
+
+
+def damage(files: list[bytes], draw: Random) -> bytes:
+    """Change a file in up to four places: bytes, words or lines. One in ten is plain bytes."""
+    if draw.random() < 0.1:
+        return draw.randbytes(draw.randrange(200))
+    data = draw.choice(files)
+    for _ in range(draw.randint(1, 4)):
+        separator = draw.choice([b'', b' ', b'\n'])
+        parts = data.split(separator) if separator else [bytes([byte]) for byte in data]
+        at, count = draw.randrange(len(parts) + 1), draw.choice([0, 1, 1, 1, 2, len(parts)])
+        others = [[draw.choice(parts)]] if parts else []
+        parts[at : at + count] = draw.choice(
+            [[], [draw.choice(ODD)], [draw.choice(ODD)], [draw.randbytes(1)], *others]
+        )
+        data = separator.join(parts)
+    return data
 
 
 def _annotations(data: bytes, folder: Path) -> None:
@@ -146,14 +139,18 @@ def _(data: bytes, folder: Path) -> None:
 _ENTRIES = {'x/0--A/p1.txt': PREDICTION, 'x/0--A/p2.txt': b'p2\n0\n', 'x/0--A/': b'', 'README': b''}
 _STORED, _DEFLATED, _BZIP2, _LZMA = (archive(_ENTRIES, method) for method in (0, 8, 12, 14))
 _PARTS = ['..', '.', '', '0--A', 'p1.txt', 'p2.txt', 'C:', 'ä', 'a\\b', '\x01', 'x' * 300]
-_NAMES = st.lists(st.sampled_from(_PARTS), min_size=1, max_size=5).map('/'.join).filter(bool)
+
+
+def _zip_of_odd_names(draw: Random) -> bytes:
+    names = {'/'.join(draw.choices(_PARTS, k=draw.randint(1, 5))) for _ in range(4)} - {''}
+    return archive({name: damage([PREDICTION], draw) for name in sorted(names)})
 
 
 @reader(
     'prediction zips',
     [_STORED, _DEFLATED, _BZIP2],
-    damage([_STORED, _DEFLATED, _BZIP2, _LZMA])
-    | st.dictionaries(_NAMES, damage([PREDICTION]), max_size=4).map(archive),
+    partial(damage, [_STORED, _DEFLATED, _BZIP2, _LZMA]),
+    _zip_of_odd_names,
 )
 def _(data: bytes, folder: Path) -> None:
     (folder / 'z.zip').write_bytes(data)
@@ -211,27 +208,25 @@ def _places(value: Any) -> list[tuple]:
     return [(value, key) for key in keys] + [p for key in keys for p in _places(value[key])]
 
 
-def _change_values(steps: list[tuple]) -> bytes:
+def _change_values(draw: Random) -> bytes:
     content = coco()
-    for place, value, delete in steps:
-        places = _places(content) or [({0: 0}, 0)]
-        container, key = places[int(place * len(places))]
-        container[key] = copy.deepcopy(value)
-        if delete:
+    for _ in range(draw.randint(1, 3)):
+        container, key = draw.choice(_places(content) or [({0: 0}, 0)])
+        container[key] = copy.deepcopy(draw.choice(ODD_VALUES))
+        if draw.random() < 0.5:
             del container[key]
     return json.dumps(content).encode()
 
 
-_COCO = json.dumps(coco()).encode()
-_VALUES = st.tuples(PLACES, st.sampled_from(ODD_VALUES), st.booleans())
+_COCO = [json.dumps(coco()).encode()]
 
 
 @reader(
     'COCO JSON',
-    [_COCO],
-    st.lists(_VALUES, min_size=1, max_size=3).map(_change_values)
-    | damage([_COCO])
-    | st.integers(1, 3000).map(lambda depth: b'[' * depth),
+    _COCO,
+    *[_change_values] * 4,
+    *[partial(damage, _COCO)] * 4,
+    lambda draw: b'[' * draw.randint(1, 3000),
 )
 def _(data: bytes, folder: Path) -> None:
     init_default_scope('mmdet')
@@ -265,13 +260,18 @@ _STATE = {
 _CHECKPOINTS = [saved(_STATE), saved(_STATE, zipped=False)]
 with zipfile.ZipFile(io.BytesIO(_CHECKPOINTS[0])) as _file:
     _RECORDS = {name: _file.read(name) for name in _file.namelist()}
-# The second kind has all checksums right.
-_DAMAGED_CHECKPOINTS = damage([*_CHECKPOINTS, pickle.dumps({}, 2)]) | damage(
-    [_RECORDS['archive/data.pkl']]
-).map(lambda pickled: archive({**_RECORDS, 'archive/data.pkl': pickled}))
 
 
-@reader('checkpoints', _CHECKPOINTS, _DAMAGED_CHECKPOINTS)
+def _with_damaged_pickle(draw: Random) -> bytes:
+    """Return the checkpoint with a damaged pickle, and all checksums right."""
+    pickled = damage([_RECORDS['archive/data.pkl']], draw)
+    return archive({**_RECORDS, 'archive/data.pkl': pickled})
+
+
+_DAMAGED = partial(damage, [*_CHECKPOINTS, pickle.dumps({}, 2)]), _with_damaged_pickle
+
+
+@reader('checkpoints', _CHECKPOINTS, *_DAMAGED)
 def _(data: bytes, folder: Path) -> None:
     (folder / 'x.pth').write_bytes(data)
     load_checkpoint(str(folder / 'x.pth'))
@@ -280,7 +280,7 @@ def _(data: bytes, folder: Path) -> None:
 CONVERTER = runpy.run_path(str(ROOT / 'tools/convert_retinaface.py'))
 
 
-@reader('converter input', _CHECKPOINTS, _DAMAGED_CHECKPOINTS)
+@reader('converter input', _CHECKPOINTS, *_DAMAGED)
 def _(data: bytes, folder: Path) -> None:
     (folder / 'x.pth').write_bytes(data)
     source = CONVERTER['load_source'](str(folder / 'x.pth'))

@@ -55,21 +55,19 @@ OPTIONS = shlex.split("""
 """)
 SAVED_BY = {'epoch': ['interval=1', 'by_epoch=True'], 'iteration': ['interval=4', 'by_epoch=False']}
 SETTINGS = [(workers, saved_by) for workers in (0, 2) for saved_by in SAVED_BY]
+STEP, RESUMED = r'Epoch\(train\)\s+(\[\d+\]\[\s*\d+/\d+\])', r'Load checkpoint from (\S+)'
 CLOCKS = ('time', 'data_time', 'memory', 'eta')  # Differ between any two runs.
 
 
-def training(data: Path, folder: Path, setting: tuple[int, str], *more: str) -> tuple[int, Path]:
-    """Start a training of some seconds; return the process and its log."""
+def training(run: Path, setting: tuple[int, str], *more: str) -> tuple[int, Path]:
+    """Start a training of some seconds beside the data; return the process and its log."""
     workers, saved_by = setting
-    options = [f'{part}_dataloader.dataset.data_root={data}/' for part in ('train', 'val', 'test')]
-    ann_file = data / 'annotations' / 'instances_val.json'
-    options += [f'{part}_evaluator.ann_file={ann_file}' for part in ('val', 'test')]
-    options += [f'default_hooks.checkpoint.{option}' for option in SAVED_BY[saved_by]]
+    options = [f'default_hooks.checkpoint.{option}' for option in SAVED_BY[saved_by]]
     options += [f'train_dataloader.num_workers={workers}', 'randomness.seed=0']
     options += [f'train_dataloader.persistent_workers={workers > 0}', *OPTIONS]
-    log = folder.with_suffix('.resumed.log' if more else '.log')
-    command = (CONFIG, '--work-dir', folder, '--cfg-options', *options, *more)
-    return start(partial(run_tool, 'train.py', *command), log), log
+    log = run.with_suffix('.resumed.log' if more else '.log')
+    command = (CONFIG, '--work-dir', run, '--cfg-options', *options, *more)
+    return start(partial(run_tool, 'train.py', *command), log, run.parent), log
 
 
 def finish(process: int, log: Path) -> None:
@@ -87,16 +85,9 @@ def is_writing(folder: Path) -> bool:
 
 
 def kill(process: int, folder: Path, moment: float, write: int = 0) -> float | None:
-    """Kill a training and its workers some seconds after its n-th write of a checkpoint began.
+    """Kill a training some seconds after its n-th write of a checkpoint began (0: after now).
 
-    Args:
-        process (int): The training.
-        folder (Path): Its work dir.
-        moment (float): The seconds.
-        write (int): n. Defaults to 0: after now.
-
-    Returns:
-        float, optional: Seconds after which it was killed. None: it had ended before.
+    Returns the seconds until then; None: the training had ended before.
     """
     begun, due, seen, before = time.monotonic(), float('inf'), 0, False
     while time.monotonic() < due:
@@ -150,22 +141,15 @@ def differences(one: object, other: object) -> list[str]:
     return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
 
 
-def last_step(log: Path) -> str:
-    """Return epoch and iteration of the last step in a log, '-' if none."""
-    steps = re.findall(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/', log.read_text(errors='replace'))
-    return ':'.join(steps[-1]) if steps else '-'
+def last_match(pattern: str, log: Path, otherwise: str) -> str:
+    """Return what a pattern last found in a log."""
+    return ([otherwise] + re.findall(pattern, log.read_text(errors='replace')))[-1]
 
 
-def resumed_from(log: Path) -> str:
-    """Return the name of the file that a run went on from."""
-    found = re.findall(r'Load checkpoint from (\S+)', log.read_text(errors='replace'))
-    return Path(found[-1]).name if found else 'the beginning'
-
-
-def uninterrupted(data: Path, folder: Path, setting: tuple[int, str]) -> dict:
+def uninterrupted(folder: Path, setting: tuple[int, str]) -> dict:
     """Train to the end; return the result, the seconds and the number of checkpoint writes."""
     begun = time.monotonic()
-    finish(*training(data, folder, setting))
+    finish(*training(folder, setting))
     seconds = time.monotonic() - begun
     text = folder.with_suffix('.log').read_text(errors='replace')
     writes = len(re.findall(r'Saving checkpoint at|The best checkpoint with', text))
@@ -173,14 +157,14 @@ def uninterrupted(data: Path, folder: Path, setting: tuple[int, str]) -> dict:
 
 
 def trial(
-    data: Path, folder: Path, setting: tuple, whole: dict, in_write: bool, draw: random.Random
+    folder: Path, setting: tuple, whole: dict, in_write: bool, draw: random.Random
 ) -> list[str]:
     """Kill a training, at any moment or in a write; resume it; return a row of the table."""
     seconds, number = None, 0
     while seconds is None:  # It had ended before; this machine was quicker than the first time.
         number += 1
         run = folder.with_name(f'{folder.name}_try_{number}')
-        process, log = training(data, run, setting)
+        process, log = training(run, setting)
         if in_write:
             seconds = kill(process, run, draw.uniform(0, 0.004), draw.randint(1, whole['writes']))
         else:
@@ -188,25 +172,28 @@ def trial(
     row = [
         *map(str, setting),
         f'{seconds:.2f} s',
-        last_step(log),
+        last_match(STEP, log, '-'),
         'yes' if is_writing(run) else 'no',
     ]
-    process, log = training(data, run, setting, '--resume')
+    process, log = training(run, setting, '--resume')
     finish(process, log)
     found = differences(whole['result'], result(run))
-    return [*row, resumed_from(log), f'NO: {found[0]}' if found else 'yes']
+    return [
+        *row,
+        Path(last_match(RESUMED, log, 'the beginning')).name,
+        f'NO: {found[0]}' if found else 'yes',
+    ]
 
 
 def main(kills: int, folder: Path, settings: list[tuple[int, str]]) -> bool:
     """Return whether all killed runs ended as those that were not."""
-    data = folder / 'data'
-    make_toy_coco(data, train=12, val=2, seed=0, size=64)
-    whole = {s: uninterrupted(data, folder / f'whole_{s[0]}_{s[1]}', s) for s in settings}
+    make_toy_coco(folder / 'data' / 'toy_coco', train=12, val=2, seed=0, size=64)
+    whole = {s: uninterrupted(folder / f'whole_{s[0]}_{s[1]}', s) for s in settings}
     draw, rows = random.Random(0), []
     for number in tqdm(range(kills), disable=None):
         setting = settings[number // 2 % len(settings)]
         run = folder / f'killed_{number}'
-        row = trial(data, run, setting, whole[setting], bool(number % 2), draw)
+        row = trial(run, setting, whole[setting], bool(number % 2), draw)
         rows.append([str(number), *row])
     header = ['run', 'workers', 'saved by', 'killed after', 'at epoch:step', 'while writing']
     print(markdown([*header, 'resumed from', 'identical'], rows))
