@@ -1,7 +1,7 @@
 """Average precision by the official protocol of WIDER FACE.
 
 Yang et al., "WIDER FACE: A Face Detection Benchmark", CVPR 2016, arXiv 1511.06523, and the rules of
-its evaluation tools:
+its MATLAB evaluation tools in their present version:
 
 - Scores are mapped to [0, 1] by the smallest and largest score of the whole set.
 - Every detection goes to the box of its image that it overlaps most (the first of several), if
@@ -14,9 +14,11 @@ its evaluation tools:
   curve after precision is made monotone, as in PASCAL VOC.
 - An image without any box gives no proposals.
 
-So the result depends on neither the order of detections nor on ties. Where the official programs
-divide zero by zero we decide: if all scores are equal they count as 1; precision without proposals
-is 0; AP without counted boxes is NaN.
+The tools sort a file's detections by score when they read it, so a threshold accepts all that pass
+it: the result depends on neither the order of detections nor on ties. The widespread Python port
+keeps the order of the file, and accepts whatever stands before the last detection that passes
+(``file_order``). Where the programs divide zero by zero we decide: if all scores are equal they
+count as 1; precision without proposals is 0; AP without counted boxes is NaN.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ def score_wider_face(
     ground_truth: WiderFaceGroundTruth,
     iou_thr: float = 0.5,
     subset: bool = False,
+    file_order: bool = False,
 ) -> WiderFaceScores:
     """Score detections by the official protocol.
 
@@ -66,6 +69,9 @@ def score_wider_face(
         iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
         subset (bool): Count only the faces of images that have an entry in ``predictions``.
             Otherwise images without an entry have no detections. Defaults to False.
+        file_order (bool): Take detections in the given order, as the Python port of the tools does:
+            a threshold accepts a detection if it or a later one of its image passes. Defaults to
+            False: sorted by score, as by the official tools. Without effect on sorted detections.
 
     Raises:
         InputError: If ``iou_thr`` is not in (0, 1], or no prediction matches an image.
@@ -83,6 +89,11 @@ def score_wider_face(
         )
     boxes, score, match = _match(tested, ground_truth, iou_thr)
     steps = _first_threshold(score)
+    if file_order:
+        ends = np.cumsum([len(rows) for rows in tested.values()])
+        steps = np.concatenate(
+            [np.minimum.accumulate(part[::-1])[::-1] for part in np.split(steps, ends[:-1])]
+        )
     found_at = np.full(boxes, len(THRESHOLDS))
     matched = match >= 0
     np.minimum.at(found_at, match[matched], steps[matched])
@@ -108,7 +119,7 @@ def score_wider_face(
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the curve once precision is made monotone (PASCAL VOC, all points).
+    """Compute the area under the curve, precision made monotone (PASCAL VOC, all points).
 
     Args:
         recall (np.ndarray): Shape (n,), not falling.
@@ -122,12 +133,12 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def _accumulate(steps: np.ndarray) -> np.ndarray:
-    """How many steps, out of 0 to 1000, are at most 0, 1, ..., 999: int64, shape (1000,)."""
+    """Count the steps, out of 0 to 1000, that are at most 0, 1, ..., 999: int64, shape (1000,)."""
     return np.cumsum(np.bincount(steps, minlength=len(THRESHOLDS) + 1)[: len(THRESHOLDS)])
 
 
 def _first_threshold(score: np.ndarray) -> np.ndarray:
-    """Number of the first threshold that each score passes, after it is mapped to [0, 1]."""
+    """Find the first threshold that each score passes, after it is mapped to [0, 1]."""
     if not len(score):
         return np.zeros(0, dtype=np.int64)
     low, high = score.min(), score.max()
@@ -138,7 +149,7 @@ def _first_threshold(score: np.ndarray) -> np.ndarray:
 def _match(
     tested: dict[int, np.ndarray], ground_truth: WiderFaceGroundTruth, iou_thr: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Each detection's box.
+    """Find the box of each detection.
 
     Returns:
         tuple[int, np.ndarray, np.ndarray]: Number of boxes; the detections' scores as given, shape
@@ -168,12 +179,12 @@ def _match(
 
 
 def _corners(rows: np.ndarray) -> np.ndarray:
-    """x1, y1, x2, y2, shape (n, 4), of rows that start with x, y, width, height."""
+    """Return x1, y1, x2, y2, shape (n, 4), of rows that start with x, y, width, height."""
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU where a side from x1 to x2 is x2 - x1 + 1 long.
+    """Compute the IoU, a side from x1 to x2 being x2 - x1 + 1 long.
 
     Args:
         boxes (np.ndarray): float64, shape (n, 4): x1, y1, x2, y2.

@@ -20,7 +20,7 @@ def iou(box, other):
 
 
 def walk_image(detections, boxes, counted, iou_thr):
-    """Go through detections, best first: how many faces are found, and is each a proposal."""
+    """Go through detections in order: how many faces are found, and is each a proposal."""
     state = ['new'] * len(boxes)
     found, proposal = [], []
     for detection in detections:
@@ -40,13 +40,14 @@ def walk_image(detections, boxes, counted, iou_thr):
     return found, proposal
 
 
-def oracle(predictions, images, counted, iou_thr=0.5, subset=False):
+def oracle(predictions, images, counted, iou_thr=0.5, subset=False, file_order=False):
     """AP of one setting.
 
     Args:
         predictions (dict): name: list of (x, y, w, h, score).
         images (dict): name: list of (x, y, w, h).
         counted (dict): name: list of bool.
+        file_order (bool): Go through detections in their order instead of best first.
     """
     every = [row[4] for rows in predictions.values() for row in rows]
     low, high = (min(every), max(every)) if every else (0, 1)
@@ -60,7 +61,8 @@ def oracle(predictions, images, counted, iou_thr=0.5, subset=False):
             (*row[:4], (row[4] - low) / (high - low) if high > low else 1.0)
             for row in predictions.get(name, [])
         ]
-        rows.sort(key=lambda row: -row[4])
+        if not file_order:
+            rows.sort(key=lambda row: -row[4])
         if not rows or not boxes:
             continue
         found, proposal = walk_image(rows, boxes, counted[name], iou_thr)
