@@ -80,7 +80,7 @@ def mix(x: Tensor, context: Tensor, q: Mixing) -> Tensor:
         Tensor: Like ``x``.
     """
     q = cast(q, context.dtype)
-    shift = None if q.b3 is None else (q.beta * q.b3)[:, None]
+    shift = None if q.b3 is None else (q.beta * q.b3).unsqueeze(1)
     return _apply(_branch_matrix(q, context), q.alpha, x, shift, Positions(x))
 
 
@@ -106,7 +106,7 @@ def mix_backward(
     per_channel = (q.w3 * cross).sum(1)
     grads = dict.fromkeys(q._fields)
     if needs[2]:
-        grads['w3'] = _sum_over_batch(cross * (q.beta * context)[:, None, :])
+        grads['w3'] = _sum_over_batch(cross * (q.beta * context).unsqueeze(1))
     if needs[3]:
         grads['alpha'] = cross.diagonal(dim1=1, dim2=2).sum()
     if needs[4]:
@@ -151,7 +151,7 @@ def _projection_grads(
     p: Projections, second: Tensor, mean: Tensor | None, d_context: Tensor, count: int
 ) -> dict[str, Tensor]:
     """Return the gradients of w1, w2, b1 and b2."""
-    share = (d_context * (1.0 / count))[:, :, None]
+    share = (d_context * (1.0 / count)).unsqueeze(2)
     grads = {
         'w1': _sum_over_batch(_left_multiply(p.w2, second).mul_(share)),
         'w2': _sum_over_batch(_left_multiply(p.w1, second).mul_(share)),
@@ -172,7 +172,7 @@ def _add_input_grad(
 ) -> Tensor:
     """Return ``dx + T x + t``: what comes through S and, with biases, through the mean."""
     share = d_context * (1.0 / layout.count)
-    half = _left_multiply(p.w1.t(), share[:, :, None] * p.w2)
+    half = _left_multiply(p.w1.t(), share.unsqueeze(2) * p.w2)
     matrix = half + half.transpose(1, 2)
     shift = None
     if p.b1 is not None:
@@ -180,7 +180,7 @@ def _add_input_grad(
     if p.b2 is not None:
         other = (share * p.b2) @ p.w1
         shift = other if shift is None else shift + other
-    shift = None if shift is None else shift[:, :, None]
+    shift = None if shift is None else shift.unsqueeze(2)
     if dx is None:
         return _apply(matrix, None, x, shift, layout)
     if _needs_chunks(x, layout):
@@ -233,7 +233,7 @@ def _needs_chunks(x: Tensor, layout: Positions) -> bool:
 
 def _branch_matrix(q: Mixing, context: Tensor) -> Tensor:
     """Return (B, C, C), ``beta W3 diag(a)``."""
-    return q.w3 * (q.beta * context)[:, None, :]
+    return q.w3 * (q.beta * context).unsqueeze(1)
 
 
 def _add_to_diagonal_(matrix: Tensor, alpha: Tensor | None) -> None:

@@ -1,7 +1,8 @@
 """Poly-NL in the order in which it was published: three N C^2 products, eight more backward.
 
 The better order only where there are few positions for the channels; see cost.py. Arguments and
-results are those of covariance.py.
+results are those of covariance.py. float16 is widened, as projections of large activations leave
+its range; on CUDA only where a product's operands would.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import covariance
 from .layout import Positions
 from .parameters import Mixing, Projections, cast
 from .precision import accumulation_dtype
-from .products import add_product_, multiply
+from .products import add_product_, multiply, widens_products
 
 
 def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[()]]:
     """Compute the context (B, C) from both projections; nothing of them is kept."""
     layout = Positions(x)
-    left, right = _projections(_columns(x, layout), p, layout.channels_last)
+    left, right = _projections(x, p, layout)
     return (left * right).mean(2, dtype=accumulation_dtype(left.dtype)), ()
 
 
@@ -34,8 +36,8 @@ def context_backward(
     layout = Positions(x)
     columns = _columns(x, layout)
     acc, last = d_context.dtype, layout.channels_last
-    left, right = _projections(columns, p, last)
-    share = (d_context / layout.count).to(columns.dtype)[:, :, None]
+    left, right = _projections(x, p, layout)
+    share = (d_context / layout.count).to(columns.dtype).unsqueeze(2)
     d_left, d_right = share * right, share * left
     grads = dict.fromkeys(p._fields)
     if needs[1]:
@@ -59,13 +61,15 @@ def context_backward(
 
 def mix(x: Tensor, context: Tensor, q: Mixing) -> Tensor:
     """Compute ``Z = alpha x + beta (W3 (a (.) x) + b3)``."""
+    if _stays_float16(x):  # a (.) x may leave its range, W3 diag(a) rather not
+        return covariance.mix(x, context, q)
     layout = Positions(x)
     columns = _columns(x, layout)
     q = cast(q, columns.dtype)
-    gated = context.to(columns.dtype)[:, :, None] * columns
+    gated = context.to(columns.dtype).unsqueeze(2) * columns
     y = multiply(_batched(q.w3, columns), gated, layout.channels_last)
     if q.b3 is not None:
-        y = y + q.b3[:, None]
+        y = y + q.b3.unsqueeze(1)
     return layout.restore((q.alpha * columns + q.beta * y).to(x.dtype))
 
 
@@ -73,12 +77,14 @@ def mix_backward(
     grad: Tensor, x: Tensor, context: Tensor, q: Mixing, needs: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """Compute the gradients of :func:`mix`."""
+    if _stays_float16(x):
+        return covariance.mix_backward(grad, x, context, q, needs)
     layout = Positions(x)
     columns = _columns(x, layout)
     g = layout.view(grad).to(columns.dtype)
     acc = context.dtype
     q = cast(q, columns.dtype)
-    context = context.to(columns.dtype)[:, :, None]
+    context = context.to(columns.dtype).unsqueeze(2)
     d_gated = multiply(_batched(q.w3.t(), g), q.beta * g, layout.channels_last)
     grads = dict.fromkeys(q._fields)
     if needs[2] or needs[4]:
@@ -98,21 +104,30 @@ def mix_backward(
 
 
 def _columns(x: Tensor, layout: Positions) -> Tensor:
-    """Return (B, C, N); float16 widened, as projections of large activations leave its range."""
+    """Return (B, C, N), float16 widened."""
     columns = layout.view(x)
     return columns.float() if x.dtype == torch.float16 else columns
+
+
+def _stays_float16(x: Tensor) -> bool:
+    """Return whether float16 operands of a product need no widening, as it gives float32."""
+    return x.dtype == torch.float16 and widens_products(x)
 
 
 def _batched(weight: Tensor, columns: Tensor) -> Tensor:
     return weight.expand(columns.shape[0], -1, -1)
 
 
-def _projections(columns: Tensor, p: Projections, last: bool) -> tuple[Tensor, Tensor]:
-    p = cast(p, columns.dtype)
-    left = multiply(_batched(p.w1, columns), columns, last)
-    right = multiply(_batched(p.w2, columns), columns, last)
-    left = left if p.b1 is None else left + p.b1[:, None]
-    right = right if p.b2 is None else right + p.b2[:, None]
+def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, Tensor]:
+    columns = layout.view(x) if _stays_float16(x) else _columns(x, layout)
+    last = layout.channels_last
+    out_dtype = torch.float32 if columns.dtype == torch.float16 else columns.dtype
+    w1, w2, _, _ = cast(p, columns.dtype)
+    left = multiply(_batched(w1, columns), columns, last, out_dtype)
+    right = multiply(_batched(w2, columns), columns, last, out_dtype)
+    _, _, b1, b2 = cast(p, out_dtype)
+    left = left if b1 is None else left + b1.unsqueeze(1)
+    right = right if b2 is None else right + b2.unsqueeze(1)
     return left, right
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .layout import Positions, chunk_spans, read_chunk
-from .precision import accumulation_dtype
+from .precision import SIXTEEN_BIT, accumulation_dtype
 
 # A product below this many floating-point operations a sample is over before slicing pays.
 _WORTH_SLICING = 2e7
@@ -19,7 +19,6 @@ _WORTH_SLICING = 2e7
 _SPLITS = 4
 _NARROW, _NARROW_SPLITS = 128, 8
 _POSITIONS_A_SPLIT = 256
-# Whether CUDA's product of 16-bit operands can give its float32 sums unrounded.
 _CUDA_WIDENS = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
 
 
@@ -31,17 +30,31 @@ def is_single_sample(x: Tensor) -> bool:
     return x.shape[0] == 1 and not torch.compiler.is_compiling()
 
 
-def multiply(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
+def widens_products(x: Tensor) -> bool:
+    """Return whether products of 16-bit ``x`` can give their float32 sums unrounded: on CUDA."""
+    return _CUDA_WIDENS and x.is_cuda and x.dtype in SIXTEEN_BIT
+
+
+def multiply(
+    matrix: Tensor, x: Tensor, channels_last: bool, out_dtype: torch.dtype | None = None
+) -> Tensor:
     """Return ``matrix @ x`` for every sample.
 
     Args:
         matrix (Tensor): (B, C, C), out x in.
         x (Tensor): (B, C, N), any layout.
         channels_last (bool): Which of the two layouts the result takes.
+        out_dtype (torch.dtype, optional): Another dtype than that of ``x`` takes what
+            :func:`widens_products` tells. Defaults to None.
 
     Returns:
         Tensor: (B, C, N).
     """
+    if out_dtype not in (None, x.dtype):
+        if channels_last:
+            rows = torch.bmm(x.transpose(1, 2), matrix.transpose(1, 2), out_dtype=out_dtype)
+            return rows.transpose(1, 2)
+        return torch.bmm(matrix, x, out_dtype=out_dtype)
     if is_single_sample(x):
         if channels_last:
             return torch.mm(x[0].t(), matrix[0].t()).t()[None]
@@ -78,15 +91,14 @@ def cross_moment(g: Tensor, x: Tensor, layout: Positions) -> Tensor:
     """
     symmetric = g is x
     acc = accumulation_dtype(x.dtype)
+    if layout.merged and widens_products(x):
+        return torch.bmm(layout.view(g), layout.view(x).transpose(1, 2), out_dtype=acc)
     if torch.compiler.is_compiling():
         g, x = layout.view(g).to(acc), layout.view(x).to(acc)
         return torch.bmm(g, x.transpose(1, 2))
-    if layout.merged and (acc == x.dtype or (x.is_cuda and _CUDA_WIDENS)):
+    if layout.merged and acc == x.dtype:
         x = layout.view(x)
-        g = x if symmetric else layout.view(g)
-        if acc == x.dtype:
-            return _cross_moment_of_view(g, x)
-        return torch.bmm(g, x.transpose(1, 2), out_dtype=acc)
+        return _cross_moment_of_view(x if symmetric else layout.view(g), x)
     xs = layout.chunkable(x)
     gs = xs if symmetric else layout.chunkable(g)
     total = None
