@@ -52,7 +52,7 @@ def check_runner(command, kind, who, match):
     assert place.exists(), f'{command.where}: {who} is not there'
     text = '\n'.join(path.read_text() for path in ([place] if place.is_file() else
                                                    place.rglob('*.py')))  # fmt: skip
-    places = r'(?:tools|benchmarks|\$ANALYSIS)/|polynl_mmdet\.engine\.'
+    places = r'(?:tools|benchmarks|validation|\$ANALYSIS)/'
     script = re.search(rf'(?:{places})(\w+)', command.text)
     if script:
         assert script[1] in text, f'{command.where}: {who} does not run {script[1]}'
