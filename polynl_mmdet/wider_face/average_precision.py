@@ -78,29 +78,37 @@ def score_wider_face(
     """
     if not 0 < iou_thr <= 1:
         raise InputError('iou_thr', str(iou_thr), 'accepted: more than 0, up to 1')
-    index = ground_truth.index
+    index, starts = ground_truth.index, ground_truth.starts
     unmatched = [name for name in predictions if name not in index]
-    tested = {index[name]: rows for name, rows in predictions.items() if name in index}
+    tested = {
+        index[name]: np.asarray(rows, dtype=np.float64).reshape(-1, 5)
+        for name, rows in predictions.items()
+        if name in index
+    }
     if not tested:
         raise InputError(
             'predictions',
             f'{len(unmatched)}, none for an image of the ground truth',
             'accepted: EVENT/NAME as in the ground truth',
         )
-    boxes, score, match = _match(tested, ground_truth, iou_thr)
-    steps = _first_threshold(score)
+    truth = _corners(ground_truth.boxes)
+    steps = _first_threshold(np.concatenate([rows[:, 4] for rows in tested.values()]))
     if file_order:
-        ends = np.cumsum([len(rows) for rows in tested.values()])
-        steps = np.concatenate(
-            [np.minimum.accumulate(part[::-1])[::-1] for part in np.split(steps, ends[:-1])]
-        )
-    found_at = np.full(boxes, len(THRESHOLDS))
+        parts = np.split(steps, np.cumsum([len(rows) for rows in tested.values()])[:-1])
+        steps = np.concatenate([np.minimum.accumulate(part[::-1])[::-1] for part in parts])
+    match = np.concatenate(
+        [
+            _match(_corners(rows), truth, starts[image], starts[image + 1], iou_thr)
+            for image, rows in tested.items()
+        ]
+    )
+    found_at = np.full(len(truth), len(THRESHOLDS))
     matched = match >= 0
     np.minimum.at(found_at, match[matched], steps[matched])
-    in_test = np.ones(boxes, dtype=bool)
+    in_test = np.ones(len(truth), dtype=bool)
     if subset:
         in_test = np.isin(np.arange(len(index)), list(tested))
-        in_test = np.repeat(in_test, np.diff(ground_truth.starts))
+        in_test = np.repeat(in_test, np.diff(starts))
     # Images without a box give no proposals: their detections are marked -2.
     proposes = match > -2
     ap, curves = {}, {}
@@ -139,43 +147,28 @@ def _accumulate(steps: np.ndarray) -> np.ndarray:
 
 def _first_threshold(score: np.ndarray) -> np.ndarray:
     """Find the first threshold that each score passes, after it is mapped to [0, 1]."""
-    if not len(score):
-        return np.zeros(0, dtype=np.int64)
-    low, high = score.min(), score.max()
+    low, high = score.min(initial=np.inf), score.max(initial=-np.inf)
     score = (score - low) / (high - low) if high > low else np.ones_like(score)
     return len(THRESHOLDS) - np.searchsorted(THRESHOLDS[::-1], score, side='right')
 
 
 def _match(
-    tested: dict[int, np.ndarray], ground_truth: WiderFaceGroundTruth, iou_thr: float
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """Find the box of each detection.
+    detections: np.ndarray, truth: np.ndarray, first: int, last: int, iou_thr: float
+) -> np.ndarray:
+    """Find the box of each detection of an image among ``truth[first:last]``.
 
     Returns:
-        tuple[int, np.ndarray, np.ndarray]: Number of boxes; the detections' scores as given, shape
-        (D,); and the box each goes to, int64, shape (D,), -1 if none, -2 if its image has none.
+        np.ndarray: int64, shape (n,): a row of ``truth``; -1 if none, -2 if the image has none.
     """
-    sizes = [len(rows) for rows in tested.values()]
-    rows = np.concatenate([np.asarray(r, dtype=np.float64).reshape(-1, 5) for r in tested.values()])
-    detections = _corners(rows)
-    truth = _corners(ground_truth.boxes)
-    match = np.full(len(rows), -1, dtype=np.int64)
-    starts = ground_truth.starts
-    begin = 0
-    for image, size in zip(tested, sizes):
-        first, last = starts[image], starts[image + 1]
-        end = begin + size
-        if first == last:
-            match[begin:end] = -2
-        step = max(1, _PAIRS_A_BLOCK // max(1, last - first))
-        for block in range(begin, end, step) if last > first else ():
-            stop = min(block + step, end)
-            iou = box_iou(detections[block:stop], truth[first:last])
-            best = iou.argmax(axis=1)
-            near = iou[np.arange(stop - block), best] >= iou_thr
-            match[block:stop] = np.where(near, first + best, -1)
-        begin = end
-    return len(truth), rows[:, 4], match
+    if first == last:
+        return np.full(len(detections), -2)
+    match = np.full(len(detections), -1)
+    step = max(1, _PAIRS_A_BLOCK // (last - first))
+    for begin in range(0, len(detections), step):
+        iou = box_iou(detections[begin : begin + step], truth[first:last])
+        near = iou.max(axis=1) >= iou_thr
+        match[begin : begin + step][near] = first + iou.argmax(axis=1)[near]
+    return match
 
 
 def _corners(rows: np.ndarray) -> np.ndarray:
