@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 from scipy.io import savemat
 
 from polynl_mmdet.coco_annotations import check_coco, read_coco
@@ -24,7 +25,6 @@ from polynl_mmdet.wider_face import read_ground_truth, read_predictions, write_g
 from polynl_mmdet.wider_face.annotations import read_annotations
 from polynl_mmdet.wider_face.mat_file import read_mat_file
 from polynl_mmdet.wider_face.number_table import TableError, parse_table
-from validation.fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 
 
 @pytest.fixture
