@@ -26,10 +26,12 @@ from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(1, sys.path[0] + '/tests/validation')  # The cases are those of the tests.
+
+from fuzz_readers import READERS, Reader
 
 from benchmarks.measure import markdown
 from polynl_mmdet.errors import InputError
-from validation.fuzz_readers import READERS, Reader
 
 # Bytes of memory for one of the file, and for any file: parsers keep a Python object or more for
 # a few bytes of text.

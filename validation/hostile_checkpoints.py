@@ -27,11 +27,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(1, sys.path[0] + '/tests/validation')  # The cases are those of the tests.
+
+from hostile_files import CASES
 
 from polynl_mmdet.datasets.toy.wider import make_toy_wider
 from polynl_mmdet.engine import load_checkpoint
 from validation.forked import ROOT, run_tool, start
-from validation.hostile_files import CASES
 
 FILE = 'hostile.pth'
 CONFIG = 'data/config.py'

@@ -12,7 +12,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 from scipy.io import savemat
+from validation.fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 
 from polynl_mmdet.coco_annotations import check_coco, read_coco
 from polynl_mmdet.datasets import CheckedCocoDataset
@@ -22,7 +24,6 @@ from polynl_mmdet.evaluation import CheckedCocoMetric
 from polynl_mmdet.wider_face import read_ground_truth, read_predictions, write_ground_truth
 from polynl_mmdet.wider_face.annotations import read_annotations
 from polynl_mmdet.wider_face.mat_file import read_mat_file
-from validation.fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 import pytest
+from fuzz_readers import READERS, Reader
 
 from validation.fuzz import Found, fuzz
-from validation.fuzz_readers import READERS, Reader
 
 EXAMPLES = int(os.environ.get('POLYNL_FUZZ_EXAMPLES', '150'))
 

@@ -104,8 +104,8 @@ def _storage(elements: int, *more: object) -> Persistent:
     return Persistent(('storage', torch.FloatStorage, '0', 'cpu', elements, *more))
 
 
-def _tensor(elements: int, size: int, stride: int) -> bytes:
-    arguments = _storage(elements), 0, (size,), (stride,), False, OrderedDict()
+def _tensor(elements: int) -> bytes:
+    arguments = _storage(elements), 0, (elements,), (1,), False, OrderedDict()
     return pickled(Call(torch._utils._rebuild_tensor_v2, *arguments))
 
 
@@ -186,25 +186,15 @@ CASES: dict[str, Callable[[Path], bytes]] = {
     'zip with paths that lead out of it': lambda marker: archive(
         {f'archive/../../{marker.name}': b'x', str(marker): b'x'}, old=saved(content())
     ),
-    'zip with a second data.pkl': lambda marker: archive(
-        {'archive/DATA.PKL': pickled(_system(marker))}, old=around(pickled({}))
-    ),
-    'zip bomb': lambda _: around(
-        _tensor(1 << 24, 1 << 24, 1), bytes(1 << 26), method=zipfile.ZIP_DEFLATED
-    ),
-    'storage larger than its record': lambda _: around(_tensor(1 << 24, 1 << 24, 1), bytes(64)),
+    'zip bomb': lambda _: around(_tensor(1 << 23), bytes(1 << 25), method=zipfile.ZIP_DEFLATED),
+    'storage larger than its record': lambda _: around(_tensor(1 << 23), bytes(64)),
     'storage of a petabyte, older format': lambda _: _older_format(_storage(1 << 48, None)),
-    'tensor that repeats one number': lambda _: around(_tensor(1, HUGE, 0), bytes(4)),
     'bytearray of a length': lambda _: around(pickled(Call(bytearray, HUGE))),
     'tensor of a length': lambda _: around(pickled(Call(torch.FloatTensor, HUGE))),
     'array of a length': lambda _: around(pickled(Call(np.ndarray, (HUGE,)))),
     'array scalar of a length': lambda _: around(
         pickled(Call(np.float64(0).__reduce__()[0], np.dtype(f'V{(1 << 31) - 1}')))
     ),
-    'billion laughs as a key': lambda _: around(
-        b'\x80\x02}' + _text('ha') + b'q\x00h\x00\x86' * 64 + b'K\x01s.'
-    ),
-    'deeply nested key': lambda _: around(b'\x80\x02})' + b'\x85' * 2_000_000 + b'K\x01s.'),
     **{
         f'code in {w}': lambda marker, w=w: saved(content(w, _CODE.format(marker)))
         for w in ('meta.cfg', 'meta.config', f'{_INFO}.cfg')

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from hostile_files import archive, saved
 from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from pycocotools.mask import encode
 from scipy.io import loadmat, savemat
 
 import polynl_mmdet  # noqa: F401  Registers the datasets.
-from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.wider_face import (
     WiderFaceGroundTruth,
     read_ground_truth,
@@ -34,7 +34,6 @@ from polynl_mmdet.wider_face import (
 )
 from polynl_mmdet.wider_face.annotations import read_annotations
 from validation.forked import ROOT
-from validation.hostile_files import archive, saved
 
 MARKS = ' '.join(['12.5 20 0.0'] * 5)
 NO_MARKS = ' '.join(['-1'] * 15)
@@ -269,12 +268,6 @@ def _with_damaged_pickle(draw: Random) -> bytes:
 
 
 _DAMAGED = partial(damage, [*_CHECKPOINTS, pickle.dumps({}, 2)]), _with_damaged_pickle
-
-
-@reader('checkpoints', _CHECKPOINTS, *_DAMAGED)
-def _(data: bytes, folder: Path) -> None:
-    (folder / 'x.pth').write_bytes(data)
-    load_checkpoint(str(folder / 'x.pth'))
 
 
 CONVERTER = runpy.run_path(str(ROOT / 'tools/convert_retinaface.py'))
