@@ -24,7 +24,9 @@ model = dict(
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=None,
-        sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
+        sites=[
+            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
+        ],
     ),
     neck=dict(in_channels=[48, 96, 192, 384], out_channels=channels, norm_cfg=norm_cfg),
     rpn_head=dict(

@@ -15,7 +15,9 @@ model = dict(
         depth=18,
         base_channels=16,
         init_cfg=None,
-        sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
+        sites=[
+            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
+        ],
     ),
     neck=[
         dict(type='MergeFPN', in_channels=[32, 64, 128], out_channels=64),

@@ -14,7 +14,6 @@ import pytest
 import torch
 from fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 from scipy.io import savemat
-from validation.fuzz_readers import CONVERTER, LABEL_V2, OFFICIAL, coco, ground_truth
 
 from polynl_mmdet.coco_annotations import check_coco, read_coco
 from polynl_mmdet.datasets import CheckedCocoDataset
