@@ -102,8 +102,6 @@ if has_mmcv; then
 else
   find_mmcv_wheel
   pip_step "${WHEEL##*/} from the cache" install --no-deps --force-reinstall "$WHEEL"
-  has_mmcv || die "the mmcv that was built does not import: see the end of $LOG"
-  mmcv_fits || die "the mmcv that was built has no CUDA operators, though torch is for CUDA: see $LOG"
 fi
 
 MISSING=()
@@ -122,5 +120,8 @@ pip_step 'polynl_mmdet with its tests and tools, and what the mm packages requir
   install "$SETUPTOOLS" --editable '.[tests,lint]' --no-build-isolation \
   -r "$PREFIX/.polynl_mmdet-requirements"
 step 'importing it' "$PY" -c 'import polynl_mmdet, mmdet, mmcv.ops'
+# Not before: mmcv imports mmengine, and mmengine what was installed last.
+[ -z "${WHEEL:-}" ] || mmcv_fits ||
+  die "the mmcv that was built has no CUDA operators, though torch is for CUDA: see $LOG"
 printf '%s' "$STATE" >"$STAMP"
 say "installed in $PREFIX"
