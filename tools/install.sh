@@ -96,31 +96,34 @@ else
     install "$TORCH" "$SETUPTOOLS" numpy
 fi
 
+MISSING=()
+"$PY" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("mmengine"))' || MISSING+=("$MMENGINE")
+"$PY" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("mmdet"))' || MISSING+=("$MMDET")
+if [ ${#MISSING[@]} != 0 ]; then
+  pip_step "${MISSING[*]}" install --no-deps "${MISSING[@]}"
+  "$PY" - "${MISSING[@]%%=*}" >"$PREFIX/.polynl_mmdet-requirements" <<'PYTHON'
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    for line in importlib.metadata.requires(name):
+        if not line.startswith(('opencv', 'imaug')) and 'extra ==' not in line:
+            print(line)
+PYTHON
+  pip_step 'what they require' install -r "$PREFIX/.polynl_mmdet-requirements"
+fi
+
 if has_mmcv; then
   say "keeping mmcv $("$PY" -c 'import mmcv; print(mmcv.__version__)')"
   mmcv_fits || warn "it has no CUDA operators: training on a GPU will stop in NMS. To build them: $PY -m pip uninstall -y ${MMCV%%=*} && make install"
 else
   find_mmcv_wheel
   pip_step "${WHEEL##*/} from the cache" install --no-deps --force-reinstall "$WHEEL"
-  has_mmcv || die "the mmcv that was built does not import: see the end of $LOG"
-  mmcv_fits || die "the mmcv that was built has no CUDA operators, though torch is for CUDA: see $LOG"
 fi
 
-MISSING=()
-"$PY" -c 'import mmengine' 2>>"$LOG" || MISSING+=("$MMENGINE")
-"$PY" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("mmdet") is None)' ||
-  MISSING+=("$MMDET")
-[ ${#MISSING[@]} = 0 ] || pip_step "${MISSING[*]}" install --no-deps "${MISSING[@]}"
-"$PY" - "${MMENGINE%%=*}" "${MMCV%%=*}" "${MMDET%%=*}" >"$PREFIX/.polynl_mmdet-requirements" <<'PYTHON'
-import importlib.metadata, sys
-for name in sys.argv[1:]:
-    for line in importlib.metadata.requires(name) or []:
-        if not line.startswith(('opencv', 'imaug')) and 'extra ==' not in line:
-            print(line)
-PYTHON
-pip_step 'polynl_mmdet with its tests and tools, and what the mm packages require' \
-  install "$SETUPTOOLS" --editable '.[tests,lint]' --no-build-isolation \
-  -r "$PREFIX/.polynl_mmdet-requirements"
+pip_step 'polynl_mmdet with its tests and tools' \
+  install "$SETUPTOOLS" --editable '.[tests,lint]' --no-build-isolation
 step 'importing it' "$PY" -c 'import polynl_mmdet, mmdet, mmcv.ops'
+# Not before: mmcv imports mmengine, and mmengine what was installed last.
+[ -z "${WHEEL:-}" ] || mmcv_fits ||
+  die "the mmcv that was built has no CUDA operators, though torch is for CUDA: see $LOG"
 printf '%s' "$STATE" >"$STAMP"
 say "installed in $PREFIX"
