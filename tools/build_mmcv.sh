@@ -3,6 +3,7 @@
 # sdist. The wheel stays in a per-user cache, keyed by Python, torch, CUDA and architectures.
 
 python_tag() { "$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])'; }
+python_is_at_least() { "$PY" -c "import sys; sys.exit(sys.version_info < (3, $1))"; }
 has_mmcv() { "$PY" -c 'import mmcv, mmcv.ops' >>"$LOG" 2>&1; }
 
 # Is mmcv there, with CUDA operators where there is a GPU or FORCE_CUDA=1? $1: more to be run.
@@ -70,10 +71,9 @@ build_mmcv() {
   step "the source of $MMCV, its checksum verified" fetch_mmcv
   local source
   source=$(dirname "$BUILD"/pip-*/*/setup.py)
-  if grep -q "return locals()\['__version__'\]" "$source/setup.py"; then
-    say "mending one line of its setup.py, which Python 3.13 and newer cannot run:"
-    sed -i.orig "s/return locals()\['__version__'\]/return __import__('runpy').run_path(version_file)['__version__']/" "$source/setup.py"
-    diff "$source/setup.py.orig" "$source/setup.py" | grep '^[<>]' | tee -a "$LOG" || true
+  if python_is_at_least 13; then
+    mend "$source/setup.py" "return locals()['__version__']" \
+      "return __import__('runpy').run_path(version_file)['__version__']"
   fi
   # Debug information, which Python's own flags ask for, takes two thirds of the compiler's time.
   export CFLAGS="${CFLAGS:-} -g0" CXXFLAGS="${CXXFLAGS:-} -g0"

@@ -111,6 +111,11 @@ PYTHON
   pip_step 'what they require' install -r "$PREFIX/.polynl_mmdet-requirements"
 fi
 
+if python_is_at_least 14; then
+  mend "$("$PY" -c 'import mmengine; print(mmengine.__path__[0])')/utils/dl_utils/misc.py" \
+    "pkgutil.find_loader('mmcv._ext')" "pkgutil.importlib.util.find_spec('mmcv._ext')"
+fi
+
 if has_mmcv; then
   say "keeping mmcv $("$PY" -c 'import mmcv; print(mmcv.__version__)')"
   mmcv_fits || warn "it has no CUDA operators: training on a GPU will stop in NMS. To build them: $PY -m pip uninstall -y ${MMCV%%=*} && make install"

@@ -28,6 +28,16 @@ pip_step() {
   # shellcheck disable=SC2086  # PIP_ARGS are several words
   step "$what" "$PY" -m pip "$@" --disable-pip-version-check --no-input ${PIP_ARGS:-}
 }
+# Replace a line's text in a file of another package that this Python cannot run: file, old, new.
+mend() {
+  ! grep -qF "$2" "$1" || {
+    say "mending a line of $1, which $("$PY" --version) cannot run:" | tee -a "$LOG"
+    printf '   - %s\n   + %s\n' "$2" "$3" | tee -a "$LOG"
+    "$PY" -c 'import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+path.write_text(path.read_text("utf-8").replace(sys.argv[2], sys.argv[3]), "utf-8")' "$@"
+  }
+}
 clean_up() { :; }
 progress() { :; }
 duration() { printf '%d min %02d s' $(((SECONDS - $1) / 60)) $(((SECONDS - $1) % 60)); }
