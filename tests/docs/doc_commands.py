@@ -60,7 +60,7 @@ ELSEWHERE = (
     (r'python tools/make_toy_data\.py wider .*', TEST, 'tests/configs/test_retinaface_runs.py'),
     (r'python tools/(\w+)\.py .*', TEST, 'tests/tools/test_{}.py'),
     (r'python tools/(insertion_sites)\.py', TEST, 'tests/tools/test_{}.py'),
-    (r'python benchmarks/(\w+\.py)( .*)?', TEST, 'tests'),
+    (r'python (?:benchmarks|validation)/(\w+\.py)( .*)?', TEST, 'tests'),
     (r'python -m pytest .*', CI, 'make test'),
     (r'python -m polynl_mmdet\.engine\.(\w+) .*', TEST, 'tests/engine'),
     (r'python -c import mmdet; .*', TEST, 'tests/ecosystem/test_other_project.py'),
