@@ -15,82 +15,64 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent.resolve()
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 STARTUP = 'polynl_mmdet_lookup.pth'
-
-
-def version():
-    """str: the package's version, read without importing it."""
-    scope = {}
-    exec((ROOT / 'polynl_mmdet' / 'version.py').read_text(encoding='utf-8'), scope)
-    return scope['__version__']
+VERSION = {}
+exec((ROOT / 'polynl_mmdet/version.py').read_text(encoding='utf-8'), VERSION)
 
 
 class BuildWithMim(build_py):
-    """Adds ``polynl_mmdet/.mim``: copies for a wheel, links for an editable install.
-
-    A wheel also gets the start-up file beside the package (see polynl_mmdet/_lookup.py).
-    """
+    """Adds ``polynl_mmdet/.mim`` (links in an editable install) and the start-up file."""
 
     def run(self):
         """Build the modules, then place the rest."""
+        root = ROOT if self.editable_mode else Path(self.build_lib)
         if not self.editable_mode:
             # Modules of an earlier build that are gone from the source would be packed again.
-            shutil.rmtree(Path(self.build_lib) / 'polynl_mmdet', ignore_errors=True)
+            shutil.rmtree(root / 'polynl_mmdet', ignore_errors=True)
         super().run()
-        if self.editable_mode:
-            self._place(ROOT / 'polynl_mmdet' / '.mim', link=True)
-        else:
-            self._place(Path(self.build_lib) / 'polynl_mmdet' / '.mim', link=False)
-            shutil.copy(ROOT / STARTUP, self.build_lib)
-
-    def _place(self, target, link):
-        if target.exists():
-            shutil.rmtree(target)
-        target.mkdir(parents=True)
+        mim = root / 'polynl_mmdet/.mim'
+        shutil.rmtree(mim, ignore_errors=True)
+        mim.mkdir()
         for part in MIM_PARTS:
-            source = ROOT / part
-            if link:
-                (target / part).symlink_to(source, target_is_directory=source.is_dir())
-            elif source.is_dir():
-                shutil.copytree(
-                    source, target / part, ignore=shutil.ignore_patterns('__pycache__', '*.pyc')
-                )
+            if self.editable_mode:
+                (mim / part).symlink_to(ROOT / part, target_is_directory=(ROOT / part).is_dir())
+            elif (ROOT / part).is_dir():
+                no_cache = shutil.ignore_patterns('__pycache__')
+                shutil.copytree(ROOT / part, mim / part, ignore=no_cache)
             else:
-                shutil.copy(source, target / part)
+                shutil.copy(ROOT / part, mim)
+        if not self.editable_mode:
+            shutil.copy(ROOT / STARTUP, root)
 
 
-class WithData(Distribution):
-    """Lets an editable install carry data files: setuptools asks for a method of this name."""
-
-    def has_data(self):
-        """bool: whether there are data files."""
-        return bool(self.data_files)
-
-
-def startup_file():
-    """list: the start-up file for an editable install, which has no build folder to copy."""
-    if 'editable_wheel' not in sys.argv:
-        return []
-    site_packages = sysconfig.get_path('purelib', vars={'base': '', 'platbase': ''})
-    return [(site_packages.lstrip('/'), [STARTUP])]
-
+# An editable install has no build folder for the start-up file: it is a data file, which
+# setuptools installs where a distribution says by a method of this name that it has any.
+Distribution.has_data = Distribution.has_data_files
+SITE_PACKAGES = sysconfig.get_path('purelib', vars={'base': '', 'platbase': ''}).lstrip('/')
+DATA_FILES = [(SITE_PACKAGES, [STARTUP])] if 'editable_wheel' in sys.argv else []
 
 setup(
     name='polynl_mmdet',
-    version=version(),
+    version=VERSION['__version__'],
     description='Poly-NL and linear-cost non-local layers for OpenMMLab detectors',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Operating System :: MacOS',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 15)),
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
     packages=find_packages(include=['polynl_mmdet', 'polynl_mmdet.*']),
     package_dir={'': '.'},
-    distclass=WithData,
-    data_files=startup_file(),
+    data_files=DATA_FILES,
     cmdclass={'build_py': BuildWithMim},
     install_requires=[
         'matplotlib',
         'numpy',
-        'opencv-python',
         'pillow',
         'pycocotools',
         'scipy',

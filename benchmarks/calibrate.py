@@ -8,12 +8,14 @@ over a grid of shapes and shows what the present table's choice costs against th
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
-from statistics import median
+from os.path import abspath, dirname
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# A script's own folder comes first on the path; its operator.py would hide the standard library's.
+sys.path[0] = dirname(dirname(abspath(__file__)))
+
+import argparse  # noqa: E402
+from statistics import median  # noqa: E402
 
 import torch  # noqa: E402
 
@@ -22,11 +24,13 @@ from benchmarks.rivals import make_parameters  # noqa: E402
 from polynl_mmdet.ops import poly_nl  # noqa: E402
 from polynl_mmdet.ops.cost import cheaper_method  # noqa: E402
 from polynl_mmdet.ops.layout import Positions  # noqa: E402
-from polynl_mmdet.ops.precision import accumulator  # noqa: E402
-from polynl_mmdet.ops.products import cross_moment, transform  # noqa: E402
+from polynl_mmdet.ops.precision import accumulation_dtype  # noqa: E402
+from polynl_mmdet.ops.products import cross_moment, multiply  # noqa: E402
 
-# The forms come close where there are about as many positions as channels: there it must hold.
-CHANNELS = COUNT = SQUARE = 512
+# Channels, and positions, of the products that rates are measured with. The forms come close where
+# there are about as many of one as of the other; a GPU takes longer to start a small product than
+# to compute it.
+SIDE = {'cpu': 512, 'cuda': 4096}
 GRID = [(b, c, n) for b in (1, 4) for c in (16, 64, 256, 1024) for n in (1, 49, 400, 1600)]
 # What counts as equally fast.
 TOLERANCE = 1.05
@@ -61,17 +65,18 @@ def main() -> None:
 
 def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
     """Print one row of the table."""
-    x = torch.randn(1, CHANNELS, COUNT, device=device).to(dtype)
-    g = torch.randn(1, CHANNELS, COUNT, device=device).to(dtype)
-    # float16 is widened on a CPU, piece by piece.
-    wide = torch.float32 if (dtype, device) == (torch.float16, 'cpu') else dtype
-    matrix = torch.randn(1, CHANNELS, CHANNELS, device=device).to(wide)
-    square = torch.randn(1, SQUARE, SQUARE, device=device).to(accumulator(dtype))
+    kind = torch.device(device).type
+    side = SIDE[kind]
+    x, g = (torch.randn(1, side, side, device=device).to(dtype) for _ in range(2))
+    # float16 is widened on a CPU, chunk by chunk.
+    wide = torch.float32 if (dtype, kind) == (torch.float16, 'cpu') else dtype
+    matrix = torch.randn(1, side, side, device=device).to(wide)
+    square = matrix.to(accumulation_dtype(dtype))
     layout = Positions(x)
     small = torch.randn(1, device=device)
     found = interleaved_times(
         {
-            'product': lambda: transform(matrix, x.to(wide), False),
+            'product': lambda: multiply(matrix, x.to(wide), False),
             'moment': lambda: cross_moment(x, x, layout),
             'cross': lambda: cross_moment(g, x, layout),
             'square': lambda: torch.matmul(square[0], square),
@@ -83,11 +88,11 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
     )
     seconds = {name: median(times) for name, times in found.items()}
     print(
-        f'({device!r}, {dtype}): Rates('
-        f'{2 * COUNT * CHANNELS**2 / seconds["product"]:.1e}, '
+        f'({kind!r}, {dtype}): Rates('
+        f'{2 * side**3 / seconds["product"]:.1e}, '
         f'{seconds["moment"] / seconds["product"]:.2f}, '
         f'{seconds["cross"] / seconds["product"]:.2f}, '
-        f'{2 * SQUARE**3 / seconds["square"]:.1e}, '
+        f'{2 * side**3 / seconds["square"]:.1e}, '
         f'{3 * x.numel() * x.element_size() / seconds["pass"]:.1e}, '
         f'{seconds["small"]:.0e}),'
     )
@@ -107,7 +112,8 @@ def show_choices(
     for batch, channels, count in grid:
         x = torch.randn(batch, channels, count, device=device).to(dtype).requires_grad_()
         grad = torch.randn_like(x)
-        params = make_parameters(channels, x)
+        # As in training with AMP, weights stay in float32.
+        params = make_parameters(channels, x.new_empty(0, dtype=accumulation_dtype(dtype)))
 
         def forward(method, x=x, params=params):
             with torch.no_grad():
@@ -121,7 +127,7 @@ def show_choices(
                 {m: lambda r=run, m=m: r(m) for m in ('literal', 'covariance')}, device, budget
             )
             times = {method: median(all_of_it) for method, all_of_it in found.items()}
-            chosen = cheaper_method(x.shape, dtype, device, backward)
+            chosen = cheaper_method(x.shape, dtype, x.device.type, backward)
             case = f'({batch}, {channels}, {count}), {label}'
             best, literal = min(times.values()), times['literal']
             ratios[case] = times[chosen] / best, times[chosen] / literal

@@ -38,12 +38,12 @@ CONTEXT_BLOCKS = dict(
     position='after_conv3',
 )
 DETECTORS = {
-    'none': ('_base_/mask-rcnn_r50_fpn_1x_coco.py', {}),
-    'Poly-NL c4': ('mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py', {}),
+    'none': ('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', {}),
+    'Poly-NL c4': ('mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py', {}),
     'Poly-NL c3-c5': ('mask_rcnn/mask-rcnn_r50-polynl-c3-c5_fpn_1x_coco.py', {}),
-    'NonLocal2d c4': ('mask_rcnn/mask-rcnn_r50-nl-c4_fpn_1x_coco.py', {}),
+    'NonLocal2d c4': ('mask_rcnn/mask-rcnn_r50-nl-site-c4_fpn_1x_coco.py', {}),
     'GC c3-c5': (
-        '_base_/mask-rcnn_r50_fpn_1x_coco.py',
+        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
         {'model.backbone.plugins': [CONTEXT_BLOCKS]},
     ),
 }

@@ -36,7 +36,7 @@ from polynl_mmdet.errors import InputError, one_line_errors
 
 ROOT = Path(sys.path[0])
 DATA = Path('data/toy_far_cue')
-LAYERS = {'none': '', 'PolyNL': '-polynl-c3', 'NonLocal2d': '-nl-c3', 'ContextBlock': '-gcb-c3'}
+LAYERS = {'none': '', 'PolyNL': '-polynl', 'NonLocal2d': '-nl', 'ContextBlock': '-gcb'}
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
 # Pixels that a proposal which counts as right can reach beyond its shape (its own size at most),
 # and a cell of interpolation.
@@ -45,7 +45,8 @@ BEYOND_SHAPE = 32 + 8
 
 def config_of(layer: str) -> Path:
     """Path: the config that trains a layer of LAYERS."""
-    return ROOT / 'configs' / 'demo' / f'mask-rcnn_r18-c2-c3{LAYERS[layer]}_fpn_toy-far-cue.py'
+    place = LAYERS[layer] and f'{LAYERS[layer]}-site-c3'
+    return ROOT / 'configs' / 'demo' / f'mask-rcnn_r18{place}_fpn_toy-far-cue.py'
 
 
 class _Pyramid(nn.Module):

@@ -17,14 +17,14 @@ def interleaved_times(
     rounds: int = 5,
     warm_up: int = 2,
 ) -> dict[str, list[float]]:
-    """Seconds of each function in every round, all of them called once, in an order drawn anew.
+    """Time each function in every round, all of them called once, in an order drawn anew.
 
     Taking turns spreads whatever else the machine does over all rivals alike, and other orders what
     each leaves behind for the next: full caches, memory given back or kept by the allocator.
 
     Args:
         functions (dict): Name to a function without arguments.
-        device (str): 'cpu' or 'cuda'; there, each call is waited for.
+        device (str): As ``torch.device`` takes it, 'cpu' or 'cuda:0' for example.
         budget (float): Seconds after which no further round starts.
         rounds (int): Rounds to run at least, whatever they take.
         warm_up (int): Rounds before that, not counted.
@@ -35,23 +35,44 @@ def interleaved_times(
     times = {name: [] for name in functions}
     for _ in range(warm_up):
         for function in functions.values():
-            function()
-    _wait(device)
+            timed(function, device)
     order = list(functions.items())
     draw = random.Random(0)
     started = time.perf_counter()
     while len(next(iter(times.values()))) < rounds or time.perf_counter() - started < budget:
         draw.shuffle(order)
         for name, function in order:
-            before = time.perf_counter()
-            function()
-            _wait(device)
-            times[name].append(time.perf_counter() - before)
+            times[name].append(timed(function, device))
     return times
 
 
+def timed(function: Callable[[], object], device: str) -> float:
+    """Call a function once, and return the seconds that it took.
+
+    On CUDA they are the time between two events on the current stream, which is waited for.
+
+    Args:
+        function (Callable): Without arguments.
+        device (str): Where it works.
+
+    Returns:
+        float: Seconds.
+    """
+    if torch.device(device).type != 'cuda':
+        before = time.perf_counter()
+        function()
+        return time.perf_counter() - before
+    with torch.cuda.device(device):
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        function()
+        after.record()
+        after.synchronize()
+    return before.elapsed_time(after) / 1e3
+
+
 def bytes_kept(forward: Callable[[], torch.Tensor], aside: list[torch.Tensor]) -> int:
-    """Bytes that one forward pass keeps for the backward pass.
+    """Return the bytes that one forward pass keeps for the backward pass.
 
     Every tensor that autograd saves is seen through ``torch.autograd.graph.saved_tensors_hooks``;
     memory that several of them share counts once, and that of ``aside`` (the parameters) not at
@@ -79,25 +100,25 @@ def bytes_kept(forward: Callable[[], torch.Tensor], aside: list[torch.Tensor]) -
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int:
-    """Most bytes that PyTorch's allocator held during one call, above what it held before.
+    """Return the most bytes that PyTorch's allocator held during one call, above those before.
 
     On CUDA as ``torch.cuda.max_memory_allocated`` says. On a CPU the profiler's record of every
     allocation and release is added up; scratch memory inside the BLAS library is not in it.
 
     Args:
         function (Callable): Called once.
-        device (str): 'cpu' or 'cuda'.
+        device (str): Where it works.
 
     Returns:
         int: Bytes.
     """
-    if device == 'cuda':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         function()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         function()
@@ -110,10 +131,16 @@ def peak_bytes(function: Callable[[], object], device: str) -> int:
 
 
 def machine(device: str) -> dict[str, object]:
-    """What the figures were taken on, for the JSON file and the table's heading."""
+    """Return what the figures were taken on, for the JSON file and the table's heading."""
     name = platform.processor() or platform.machine()
-    if device == 'cuda':
-        name = torch.cuda.get_device_name()
+    flags = {}
+    if torch.device(device).type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+        # Whether float32 products, and float32 convolutions, may round their operands to TF32.
+        flags = {
+            'float32 products': torch.get_float32_matmul_precision(),
+            'TF32 convolutions': torch.backends.cudnn.allow_tf32,
+        }
     else:
         try:
             with open('/proc/cpuinfo', encoding='utf-8') as file:
@@ -126,11 +153,12 @@ def machine(device: str) -> dict[str, object]:
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
         'python': platform.python_version(),
+        **flags,
     }
 
 
 def fitted_exponent(sizes: list[float], values: list[float]) -> float:
-    """Slope of log(value) over log(size), by least squares."""
+    """Return the slope of log(value) over log(size), by least squares."""
     xs = torch.tensor(sizes, dtype=torch.float64).log()
     ys = torch.tensor(values, dtype=torch.float64).log()
     xs, ys = xs - xs.mean(), ys - ys.mean()
@@ -138,7 +166,7 @@ def fitted_exponent(sizes: list[float], values: list[float]) -> float:
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown, first column left, others right."""
+    """Return a table in Markdown, first column left, others right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
@@ -148,8 +176,3 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     dashes = ['-' * (widths[0] + 2), *('-' * (width + 1) + ':' for width in widths[1:])]
     ruler = '|' + '|'.join(dashes) + '|'
     return '\n'.join([line(header), ruler, *(line(row) for row in rows)])
-
-
-def _wait(device: str) -> None:
-    if device == 'cuda':
-        torch.cuda.synchronize()

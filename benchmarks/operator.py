@@ -36,6 +36,8 @@ from benchmarks.measure import (  # noqa: E402
     markdown,
     peak_bytes,
 )
+from benchmarks.operator_tables import FLOOR  # noqa: E402
+from benchmarks.rivals import LAST  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 
 SIZES = {'800x1344': (800, 1344), '640x640': (640, 640)}
@@ -45,7 +47,7 @@ STRIDES = (4, 8, 16, 32)
 SCALING_COUNTS = (1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
 SCALING_CHANNELS = (64, 256)
 # Over N only what users would take is followed, and the wasteful formula not to the end.
-SCALING_DROPS = ('covariance', 'literal')
+SCALING_DROPS = ('covariance', 'literal', 'auto, LN', f'auto{LAST}', 'conv2d', f'conv2d{LAST}')
 FORMULA_COUNT = 100_000
 
 
@@ -127,7 +129,7 @@ def _conclude(report: dict, scaling: bool) -> None:
 
 
 def _joined(paths: list[Path]) -> dict:
-    """The rows of several files as one report; a shape that several have, from the last."""
+    """Return the rows of several files as one report; a shape that several have, from the last."""
     by_shape = {}
     for path in paths:
         try:
@@ -165,8 +167,8 @@ def _shapes(args: argparse.Namespace) -> list[tuple[int, int, int, int]]:
 
 
 def _merged(sweeps: list[list[dict]]) -> list[dict]:
-    """list[dict]: one row a rival: the median of its medians, the least of its least, and the
-    memory of the first sweep."""
+    """Return one row a rival: the median of its medians, the least of its least, and the memory of
+    the first sweep."""
     merged = []
     for rows in zip(*sweeps):
         row = dict(rows[0])
@@ -198,6 +200,10 @@ def _show(shape: tuple[int, int, int, int], rows: list[dict]) -> None:
         for row in rows
     ]
     print(markdown(header, cells), flush=True)
+    for row in rows:
+        if 'libraries' in row:
+            by = ', '.join(f'{kind} by {library}' for kind, library in row['libraries'].items())
+            print(f'{row["name"]}: {by}', flush=True)
 
 
 def measure(
@@ -229,17 +235,23 @@ def measure(
     left_out = {name: reason for name, r in found.items() if (reason := _too_big(name, r, x, args))}
     for name in left_out:
         del found[name]
-    bare = rivals.floors(x, grad)
+    last = [t.detach().contiguous(memory_format=torch.channels_last) for t in (x, grad)]
+    last[0].requires_grad_()
+    inputs = {False: (x, grad), True: tuple(last)}
 
     def forward(rival: rivals.Rival) -> None:
         with torch.no_grad():
-            rival.forward(x)
+            rival.forward(inputs[rival.channels_last][0])
 
     def step(rival: rivals.Rival) -> None:
+        x, grad = inputs[rival.channels_last]
         torch.autograd.grad(rival.forward(x), (x, *rival.params), grad)
 
-    runs = {(rivals.FORWARD_FLOOR, 'forward'): bare[rivals.FORWARD_FLOOR]}
-    runs[rivals.FORWARD_FLOOR, 'step'] = bare[rivals.STEP_FLOOR]
+    runs = {}
+    floors = [FLOOR, FLOOR + LAST] if f'auto{LAST}' in found else [FLOOR]
+    for name in floors:
+        products = rivals.floor_products(*inputs[name != FLOOR])
+        runs.update({(name, product): run for product, run in products.items()})
     for name, rival in found.items():
         runs[name, 'forward'] = lambda r=rival: forward(r)
         runs[name, 'step'] = lambda r=rival: step(r)
@@ -253,25 +265,42 @@ def measure(
         times.update(
             interleaved_times({k: runs[k] for k in slow}, args.device, 0.0, min(rounds, 3), 1)
         )
-    rows = [{'name': 'floor (2, 5 products)'}] + [{'name': name} for name in found]
-    for row in rows:
-        key = rivals.FORWARD_FLOOR if row is rows[0] else row['name']
+    rows = [_floor_row(name, times) for name in floors]
+    for name, rival in found.items():
+        row = {'name': name}
         for quantity in ('forward', 'step'):
-            row[quantity] = median(times[key, quantity])
-            row[f'{quantity}, least'] = min(times[key, quantity])
-        if weigh and row is not rows[0]:
-            rival = found[row['name']]
+            row[quantity] = median(times[name, quantity])
+            row[f'{quantity}, least'] = min(times[name, quantity])
+        if weigh:
             size = x.numel() * x.element_size()
-            row['kept'] = bytes_kept(lambda r=rival: r.forward(x), rival.params) / size
+            given = inputs[rival.channels_last][0]
+            row['kept'] = bytes_kept(lambda r=rival, x=given: r.forward(x), rival.params) / size
             row['peak'] = peak_bytes(lambda r=rival: step(r), args.device) / size
+        rows.append(row)
     rows += [{'name': name, 'left out': reason} for name, reason in left_out.items()]
     for row in rows:
         row['shape'] = list(shape)
     return rows
 
 
+def _floor_row(name: str, times: dict[tuple, list[float]]) -> dict:
+    """Return a floor's times: each of its products by the library that is faster here."""
+    seconds = {key[1]: values for key, values in times.items() if key[0] == name}
+    row = {'name': name, 'libraries': {}}
+    for suffix, value in (('', median), (', least', min)):
+        by_product = {product: value(values) for product, values in seconds.items()}
+        for quantity in ('forward', 'step'):
+            row[quantity + suffix] = rivals.floor_time(by_product, quantity)
+        for kind, library in sorted(by_product, key=by_product.get, reverse=True):
+            row['libraries'][kind] = library  # the fastest comes last
+    return row
+
+
 def _too_big(name: str, rival: rivals.Rival, x: torch.Tensor, args: argparse.Namespace) -> str:
-    """Why a rival is not run at this size, or ''. A core does roughly 5e10 operations a second."""
+    """Return why a rival is not run at this size, or ''.
+
+    A core does roughly 5e10 operations a second.
+    """
     if name == 'formula, autograd' and x.shape[2:].numel() > FORMULA_COUNT:
         return 'seven inputs'
     if not rival.quadratic:
@@ -281,7 +310,7 @@ def _too_big(name: str, rival: rivals.Rival, x: torch.Tensor, args: argparse.Nam
     gigabytes = max(rival.quadratic, 0) * pairs * x.element_size() / 1e9
     if gigabytes > args.memory:
         return f'{gigabytes:.0f} GB'
-    speed = 5e10 * torch.get_num_threads() if args.device == 'cpu' else 1e13
+    speed = 5e10 * torch.get_num_threads() if torch.device(args.device).type == 'cpu' else 1e13
     seconds = 7 * channels * pairs / speed
     return f'about {seconds:.0f} s' if seconds > args.slowest else ''
 

@@ -6,12 +6,18 @@ from math import exp, fsum, log
 
 from benchmarks.measure import fitted_exponent, markdown
 
+FLOOR = 'floor (2, 5 products)'
 QUANTITIES = {'forward': 'Forward', 'step': 'Forward and backward'}
-# Ratios of the summary: quantity's suffix, what is above and below ('' stands for the floor).
+# Ratios of the summary: quantity's suffix, what is above and below.
 RATIOS = (
-    ('', 'auto', ''),
-    (', least', 'auto', ''),
+    ('', 'auto', FLOOR),
+    (', least', 'auto', FLOOR),
+    ('', 'auto, channels last', f'{FLOOR}, channels last'),
+    ('', 'auto, LN', 'auto'),
+    (', least', 'auto, LN', 'auto'),
     ('', 'literal', 'auto'),
+    ('', 'conv2d', 'auto'),
+    ('', 'conv2d, channels last', 'auto, channels last'),
     ('', 'formula, autograd', 'auto'),
     ('', 'NonLocal2d, embedded', 'auto'),
     ('', 'NonLocal2d, dot', 'auto'),
@@ -20,12 +26,13 @@ RATIOS = (
 
 
 def overview(rows: list[dict]) -> str:
-    """str: one Markdown table a quantity, a line a shape: milliseconds and ratios; then memory."""
+    """Return one Markdown table a quantity, a line a shape: milliseconds, ratios; then memory."""
     at, shapes, names = _indexed(rows)
-    floor, others = names[0], names[1:]
+    others = [name for name in names if not name.startswith('floor')]
     text = []
     for quantity, title in QUANTITIES.items():
-        header = ['B x C x H x W', 'N / C', 'floor', *others, 'auto / floor', 'literal / auto']
+        header = ['B x C x H x W', 'N / C', *(n.replace(FLOOR, 'floor') for n in names)]
+        header += ['auto / floor', 'literal / auto']
         lines = []
         for shape in shapes:
             mine = [at.get((shape, name), {}) for name in names]
@@ -34,7 +41,7 @@ def overview(rows: list[dict]) -> str:
                 [
                     *_shape_cells(shape),
                     *(_milliseconds(row, quantity) for row in mine),
-                    f'{auto / at[shape, floor][quantity]:.2f}',
+                    f'{auto / at[shape, FLOOR][quantity]:.2f}',
                     f'{at[shape, "literal"][quantity] / auto:.2f}',
                 ]
             )
@@ -49,7 +56,7 @@ def overview(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """Ratios over all shapes, and over those with N >= 16 C.
+    """Compute ratios over all shapes, and over those with N >= 16 C.
 
     Args:
         rows (list[dict]): What operator.py measured.
@@ -58,7 +65,7 @@ def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
         dict[str, dict[str, float]]: Geometric ``mean``, ``least`` and ``most`` of each ratio, over
         the shapes at which both were run, and their number, ``shapes``.
     """
-    at, shapes, names = _indexed(rows)
+    at, shapes, _ = _indexed(rows)
     found = {}
     for label, chosen in (
         ('N >= 16 C', [s for s in shapes if s[2] * s[3] >= 16 * s[1]]),
@@ -66,7 +73,6 @@ def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
     ):
         for quantity in QUANTITIES:
             for kind, above, below in RATIOS:
-                below = below or names[0]
                 key = quantity + kind
                 pairs = [(at.get((s, above), {}), at.get((s, below), {})) for s in chosen]
                 ratios = [a[key] / b[key] for a, b in pairs if key in a and key in b]
@@ -77,7 +83,7 @@ def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def summary_table(found: dict[str, dict[str, float]]) -> str:
-    """str: ``summary`` in Markdown."""
+    """Return ``summary`` in Markdown."""
     cells = [
         [key, *(f'{line[kind]:.3f}' for kind in ('mean', 'least', 'most')), str(line['shapes'])]
         for key, line in found.items()
@@ -86,7 +92,7 @@ def summary_table(found: dict[str, dict[str, float]]) -> str:
 
 
 def exponents(rows: list[dict]) -> tuple[dict[str, float], str]:
-    """Slopes of log time and log memory over log N, for every rival, channels and quantity.
+    """Fit slopes of log time and log memory over log N, for every rival, channels and quantity.
 
     Args:
         rows (list[dict]): What operator.py measured with --scaling.
@@ -119,7 +125,7 @@ def exponents(rows: list[dict]) -> tuple[dict[str, float], str]:
 
 
 def _indexed(rows: list[dict]) -> tuple[dict, list[tuple[int, ...]], list[str]]:
-    """Rows by (shape, name); shapes and names in their order, the floor first."""
+    """Return rows by (shape, name); shapes and names in their order, the floor first."""
     at = {(tuple(row['shape']), row['name']): row for row in rows}
     shapes = list(dict.fromkeys(shape for shape, _ in at))
     return at, shapes, list(dict.fromkeys(name for _, name in at))

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
 METHODS = ('covariance', 'literal', 'auto')
-FORWARD_FLOOR, STEP_FLOOR = 'floor (2 products)', 'floor (5 products)'
+LAST = ', channels last'
+# Bare products of a forward pass, and of a forward and a backward pass, by kind.
+FLOOR_PRODUCTS = {'forward': dict(moment=1, apply=1), 'step': dict(moment=2, apply=3)}
 
 
 class Rival(NamedTuple):
@@ -23,11 +25,13 @@ class Rival(NamedTuple):
         params (list[Tensor]): What it learns.
         quadratic (int): N x N matrices that a forward pass makes, for the memory limit; 0: none,
             -1: time but not memory grows as N^2.
+        channels_last (bool): Whether it is given maps in that memory format.
     """
 
     forward: Callable[[Tensor], Tensor]
     params: list[Tensor]
     quadratic: int = 0
+    channels_last: bool = False
 
 
 class AttentionNonLocal(nn.Module):
@@ -53,7 +57,7 @@ class AttentionNonLocal(nn.Module):
 
 
 def make_parameters(channels: int, like: Tensor) -> list[Tensor]:
-    """w1, w2, w3, alpha, beta as a trained layer might have them."""
+    """Return w1, w2, w3, alpha, beta as a trained layer might have them."""
 
     def draw() -> Tensor:
         w = torch.randn(channels, channels, device=like.device) / channels**0.5
@@ -65,15 +69,33 @@ def make_parameters(channels: int, like: Tensor) -> list[Tensor]:
 
 
 def poly_nl_rivals(channels: int, like: Tensor) -> Iterator[tuple[str, Rival]]:
-    """The operator's forms, and the formula differentiated by autograd as it stands."""
+    """Yield the operator's forms, and the formula as it is written without an operator."""
     params = make_parameters(channels, like)
     for method in METHODS:
         yield method, Rival(lambda x, m=method: poly_nl(x, *params, method=m), params)
+    norm = nn.LayerNorm(channels, device=like.device)
+    with_norm = [*params, *norm.parameters()]
+    yield 'auto, LN', Rival(lambda x: poly_nl(x, *params, context_norm=norm), with_norm)
+    yield f'auto{LAST}', Rival(lambda x: poly_nl(x, *params), params, channels_last=True)
+    yield 'conv2d', Rival(lambda x: poly_nl_by_conv2d(x, *params), params)
+    yield (
+        f'conv2d{LAST}',
+        Rival(lambda x: poly_nl_by_conv2d(x, *params), params, channels_last=True),
+    )
     yield 'formula, autograd', Rival(lambda x: poly_nl_reference(x, *params), params)
 
 
+def poly_nl_by_conv2d(
+    x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, alpha: Tensor, beta: Tensor
+) -> Tensor:
+    """Compute Poly-NL as one would write it at first: three 1 x 1 convolutions and autograd."""
+    left, right = (F.conv2d(x, w[:, :, None, None]) for w in (w1, w2))
+    context = (left * right).mean((2, 3), keepdim=True)
+    return alpha * x + beta * F.conv2d(context * x, w3[:, :, None, None])
+
+
 def other_rivals(channels: int, like: Tensor) -> Iterator[tuple[str, Rival]]:
-    """Attention without mm*, then mmcv's layers where mmcv is installed."""
+    """Yield attention without mm*, then mmcv's layers where mmcv is installed."""
 
     def rival(module: nn.Module, quadratic: int = 0) -> Rival:
         module = module.to(like)
@@ -91,7 +113,7 @@ def other_rivals(channels: int, like: Tensor) -> Iterator[tuple[str, Rival]]:
 
 
 def missing_rivals() -> list[str]:
-    """Names of rows that drop out because mmcv is not installed."""
+    """Return the names of rows that drop out because mmcv is not installed."""
     try:
         import mmcv.cnn  # noqa: F401
     except ImportError:
@@ -99,24 +121,62 @@ def missing_rivals() -> list[str]:
     return []
 
 
-def floors(x: Tensor, grad: Tensor) -> dict[str, Callable[[], None]]:
-    """Bare products of the very kinds that the layer needs, and nothing else.
+def floor_products(x: Tensor, grad: Tensor) -> dict[tuple[str, str], Callable[[], None]]:
+    """Return the bare products that the layer needs, by kind and library, and nothing else.
 
-    Two forward (``x x^T``, ``M x``) and three more backward (``g x^T``, ``M^T g``, ``T x``), each
-    one call of torch.bmm on (B, C, N).
+    ``moment`` is ``g x^T``, which runs once forward (with x for g) and once backward; ``apply`` is
+    ``M x``, which runs once forward and twice backward. A floor is the sum of the faster library's
+    times. torch.bmm is MKL or what else PyTorch was built with, cuBLAS on CUDA. On a CPU oneDNN is
+    the other: what 1 x 1 convolutions run on, and not for every dtype.
+
+    Args:
+        x (Tensor): (B, C, H, W), contiguous or channels_last.
+        grad (Tensor): The same.
     """
     columns, g = x.detach().flatten(2), grad.flatten(2)
     batch, channels = columns.shape[:2]
     matrix = torch.randn(batch, channels, channels, device=x.device).to(x.dtype)
+    last = columns.stride(1) == 1
 
-    def two() -> None:
-        torch.bmm(columns, columns.transpose(1, 2))
-        torch.bmm(matrix, columns)
-
-    def five() -> None:
-        two()
+    def moment() -> None:
         torch.bmm(g, columns.transpose(1, 2))
-        torch.bmm(matrix.transpose(1, 2), g)
-        torch.bmm(matrix, columns)
 
-    return {FORWARD_FLOOR: two, STEP_FLOOR: five}
+    def apply() -> None:
+        if last:
+            torch.bmm(columns.transpose(1, 2), matrix.transpose(1, 2))
+        else:
+            torch.bmm(matrix, columns)
+
+    found = {('moment', 'bmm'): moment, ('apply', 'bmm'): apply}
+    if x.device.type != 'cpu' or not torch.backends.mkldnn.is_available():
+        return found
+
+    def onednn(a: Tensor, b: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], '')
+
+    def onednn_moment() -> None:
+        for i in range(batch):
+            onednn(g[i], columns[i])
+
+    def onednn_apply() -> None:
+        for i in range(batch):
+            onednn(columns[i].t(), matrix[i]) if last else onednn(matrix[i], columns[i].t())
+
+    try:
+        onednn(matrix[0], matrix[0])
+    except (AttributeError, RuntimeError):  # another PyTorch, or a dtype this processor lacks
+        return found
+    return found | {('moment', 'oneDNN'): onednn_moment, ('apply', 'oneDNN'): onednn_apply}
+
+
+def floor_time(times: dict[tuple[str, str], float], quantity: str) -> float:
+    """Return the seconds of a floor: the faster library's time of each of its products.
+
+    Args:
+        times (dict): Seconds by kind and library, as in :func:`floor_products`.
+        quantity (str): 'forward' or 'step'.
+    """
+    return sum(
+        count * min(seconds for (kind, _), seconds in times.items() if kind == wanted)
+        for wanted, count in FLOOR_PRODUCTS[quantity].items()
+    )

@@ -1,4 +1,4 @@
-"""The one error class for input that the user can mend, and how command-line tools show it."""
+"""The error class for input that the user can correct, and how command-line tools show it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class InputError(ValueError):
     Args:
         where (str): File, ``file:line``, config key or argument at fault.
         found (str): What was found there. Defaults to '': ``where`` is the whole message.
-        accepted (str): What is accepted instead, or how to mend it. Defaults to ''.
+        accepted (str): What is accepted instead, or how to correct it. Defaults to ''.
     """
 
     def __init__(self, where: str, found: str = '', accepted: str = '') -> None:
@@ -33,7 +33,7 @@ class InputError(ValueError):
 
 
 def in_one_line(message: object, most: int = 300) -> str:
-    """A message of other code, which may quote a file, as part of one of ours.
+    """Shorten a message of other code, which may quote a file, to one line.
 
     Args:
         message (object): An exception or text.
@@ -48,7 +48,7 @@ def in_one_line(message: object, most: int = 300) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a command-line tool's main: an InputError ends it in one line and exit status 2."""
+    """Let an InputError end a command-line tool in one line and exit status 2."""
     try:
         yield
     except InputError as error:

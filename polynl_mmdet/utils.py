@@ -1,4 +1,4 @@
-"""The one function that mmengine's hub looks for here, under this name."""
+"""The function that mmengine's hub looks for under this name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     default scope. No registry has that name: models are built in mmdet's.
 
     Args:
-        init_default_scope (bool): Whether mmdet's registries become those that names are looked
-            up in. Defaults to True.
+        init_default_scope (bool): Whether names are looked up in mmdet's registries from now on.
+            Defaults to True.
     """
     import mmdet.utils
 

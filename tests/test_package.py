@@ -1,4 +1,4 @@
-"""What importing the package needs, says and registers."""
+"""What importing the package needs, registers and changes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 HIDE = """
-    import importlib.abc, sys
-    class Hide(importlib.abc.MetaPathFinder):
-        def find_spec(self, name, path=None, target=None):
-            if name.partition('.')[0] in HIDDEN:
-                raise ModuleNotFoundError(f'No module named {name!r}', name=name)
-    import importlib.util
-    found = importlib.util.find_spec
-    importlib.util.find_spec = lambda name, *a: None if name in HIDDEN else found(name, *a)
-    sys.meta_path.insert(0, Hide())
+    import sys
+    for name in HIDDEN:
+        sys.modules[name] = None  # Importing it raises ModuleNotFoundError.
 """
 
 
@@ -26,11 +21,16 @@ def python(code, *hidden):
     """Run code in a fresh process that cannot import the hidden packages."""
     source = f'HIDDEN = {hidden!r}\n' + textwrap.dedent(HIDE if hidden else '')
     return subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', source + textwrap.dedent(code)],
+        [sys.executable, '-c', source + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def warnings_of(done):
+    """Lines of our own warnings."""
+    return [line for line in done.stderr.splitlines() if 'polynl_mmdet is without' in line]
 
 
 def test_ops_need_torch_alone():
@@ -42,7 +42,8 @@ def test_ops_need_torch_alone():
         x = torch.ones(1, 4, 3)
         one = torch.ones(1)
         torch.testing.assert_close(poly_nl(x, w, w, w, one, one), 2 * x)
-        assert not any(name.partition('.')[0] in HIDDEN for name in sys.modules)
+        loaded = [name for name, module in sys.modules.items() if module is not None]
+        assert not any(name.partition('.')[0] in HIDDEN for name in loaded)
         print('fine')
         """,
         'mmengine',
@@ -54,71 +55,149 @@ def test_ops_need_torch_alone():
         'matplotlib',
     )
     assert done.stdout.strip() == 'fine', done.stderr
-
-
-def test_layers_need_no_mmdet():
-    done = python(
-        """
-        import sys, polynl_mmdet
-        from mmengine.registry import MODELS
-        assert MODELS.get('PolyNL').__module__ == 'polynl_mmdet.layers.poly_nl'
-        assert 'mmdet' not in sys.modules
-        print('fine')
-        """,
-        'mmdet',
-    )
-    assert done.stdout.strip() == 'fine', done.stderr
-
-
-@pytest.mark.parametrize('name', ['mmcv', 'mmengine'])
-def test_a_missing_package_is_named_with_the_cure(name):
-    done = python('import polynl_mmdet', name)
-    last = done.stderr.strip().splitlines()[-1]
-    assert f'polynl_mmdet needs {name}' in last
-    assert 'pip install' in last
+    assert not done.stderr
 
 
 @pytest.mark.parametrize(
-    ('name', 'version'), [('mmdet', '2.28.0'), ('mmcv', '1.7.1'), ('mmengine', '0.1.0')]
+    ('hidden', 'parts', 'registered'),
+    [
+        (
+            'mmdet',
+            'models, datasets, evaluation, visualization',
+            ['PolyNL', 'AtomicCheckpointHook'],
+        ),
+        ('mmcv', 'layers, models, datasets, evaluation, visualization', ['AtomicCheckpointHook']),
+        ('mmengine', 'engine, layers, models, datasets, evaluation, visualization', []),
+    ],
 )
-def test_an_unsupported_version_is_named_with_the_cure(name, version):
-    done = python(f'import {name}; {name}.__version__ = {version!r}; import polynl_mmdet')
-    last = done.stderr.strip().splitlines()[-1]
-    assert f'{name} <' in last
-    assert version in last
-    assert 'pip install' in last
+def test_without_a_package_the_rest_registers_and_one_line_says_so(hidden, parts, registered):
+    done = python(
+        """
+        import polynl_mmdet
+        from polynl_mmdet.ops import poly_nl
+        if 'mmengine' not in HIDDEN:
+            from mmengine.registry import HOOKS, MODELS
+            print(*MODELS.module_dict, *HOOKS.module_dict)
+        """,
+        hidden,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {'PolyNL', 'AtomicCheckpointHook'} & set(done.stdout.split()) == set(registered)
+    (line,) = warnings_of(done)
+    assert f'is without {parts} (' in line
+    assert hidden in line
+    assert 'pip install' in line
 
 
-def test_bases_of_the_installed_package_resolve_from_any_directory(tmp_path):
-    """In a fresh process that has not imported the package, as mmdet's own tools start."""
-    config = tmp_path / 'mine.py'
-    config.write_text("_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py'\n")
+def test_a_version_that_mmdet_refuses_is_named():
+    done = python('import mmcv; mmcv.__version__ = "1.0.0"; import polynl_mmdet')
+    assert done.returncode == 0, done.stderr
+    (line,) = warnings_of(done)
+    assert 'is without models, datasets, evaluation, visualization (MMCV==1.0.0 is used' in line
+
+
+def test_it_registers_before_mmdet_is_imported():
+    """After mmdet: see the next test."""
+    done = python(
+        """
+        import polynl_mmdet
+        from mmdet.registry import DATASETS, METRICS, MODELS, VISUALIZERS
+        print(all((MODELS.get('PolyNL'), MODELS.get('RetinaFace'), METRICS.get('WIDERFaceMetric'),
+                   DATASETS.get('RetinaFaceDataset'), VISUALIZERS.get('FaceVisualizer'))))
+        """
+    )
+    assert done.stdout.strip().endswith('True'), done.stderr
+    assert not warnings_of(done)
+
+
+def test_the_import_replaces_nothing():
     done = subprocess.run(
-        [
-            sys.executable,
-            '-c',
-            "from mmengine.config import Config; cfg = Config.fromfile('mine.py'); "
-            'print(cfg.model.backbone.type)',
-        ],
-        cwd=tmp_path,
+        [sys.executable, '-W', 'ignore', str(ROOT / 'validation/import_changes.py')],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.strip().endswith('SiteResNet'), done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert any('mmengine.MODELS: + ' in line and 'PolyNL' in line for line in lines)
+    assert any('mmengine.config.utils.' in line and ': + polynl_mmdet' in line for line in lines)
 
 
-def test_the_lookup_waits_without_importing_anything():
-    done = python(
-        """
-        import sys
-        from pathlib import Path
-        scope = {}
-        exec(Path(LOOKUP).read_text(), scope)
-        scope['teach_mmengine_when_imported']()
-        assert not any(name.startswith(('mmengine', 'torch', 'polynl')) for name in sys.modules)
-        from mmengine.config.utils import MODULE2PACKAGE
-        print(MODULE2PACKAGE['polynl_mmdet'], [type(f).__name__ for f in sys.meta_path])
-        """.replace('LOOKUP', repr(str(Path(__file__).parent.parent / 'polynl_mmdet/_lookup.py')))
+LOOKUP = ROOT / 'polynl_mmdet_lookup.pth'
+# As at the start of Python, where the file is installed.
+START = f"""
+import shutil, site, sys, tempfile
+sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'polynl_mmdet_lookup']
+folder = tempfile.mkdtemp()
+shutil.copy({str(LOOKUP)!r}, folder)
+modules = set(sys.modules)
+site.addsitedir(folder)
+new = set(sys.modules) - modules
+assert sys.meta_path[0].__name__ == 'polynl_mmdet_lookup'
+"""
+
+
+@pytest.mark.parametrize('begin', [START, 'import sys, polynl_mmdet'], ids=['start-up', 'import'])
+def test_bases_resolve_from_any_directory(tmp_path, monkeypatch, begin):
+    if not (ROOT / 'polynl_mmdet' / '.mim').exists():
+        pytest.skip('polynl_mmdet is not installed: nothing links its configs')
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        "_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'\n"
     )
-    assert done.stdout.startswith('polynl_mmdet.version'), done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = python(
+        begin
+        + textwrap.dedent(
+            """
+            from mmengine.config import Config
+            print(Config.fromfile('mine.py').model.backbone.type)
+            print([f for f in sys.meta_path if getattr(f, '__name__', '') == 'polynl_mmdet_lookup'])
+            """
+        )
+    )
+    assert done.stdout.split()[-2:] == ['SiteResNet', '[]'], done.stderr
+
+
+def test_the_start_up_file_imports_nothing_and_lets_every_import_pass():
+    done = python(
+        START
+        + textwrap.dedent(
+            """
+            import types
+            print(new)
+            import json
+            try:
+                import no_such_module
+            except ModuleNotFoundError as error:
+                print(error)
+            scopes = {'mmdet': ''}
+            sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE=scopes)
+            import xmlrpc.client  # The next import enters the package.
+            print(scopes, xmlrpc.client.__name__)
+            """
+        )
+    )
+    assert done.stdout.splitlines() == [
+        'set()',
+        "No module named 'no_such_module'",
+        "{'mmdet': '', 'polynl_mmdet': 'polynl_mmdet.version'} xmlrpc.client",
+    ], done.stderr
+
+
+def test_the_start_up_file_survives_a_missing_module():
+    """The import that enters the package may fail; it must fail as it would without the file."""
+    done = python(
+        START
+        + textwrap.dedent(
+            """
+            import types
+            sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE={})
+            try:
+                import no_such_module
+            except ModuleNotFoundError as error:
+                print(error)
+            """
+        )
+    )
+    assert done.stdout.strip() == "No module named 'no_such_module'", done.stderr

@@ -32,7 +32,7 @@ def show(part: Part) -> None:
     """Print one part."""
     if part.missing:
         print(f'{"not there" if part.optional else "MISSING":<10} {part.name}')
-        print(f'{"":<10} get {part.missing}')
+        print(f'{"":<10} get {part.source}')
         return
     whole = all(found == published for _, found, published in part.counts if published)
     state = 'BROKEN' if part.problems else 'complete' if whole else 'partial'

@@ -3,7 +3,9 @@
     python tools/convert_retinaface.py SRC.pth OUT.pth
 
 SRC is a state dict of biubug6/Pytorch_Retinaface or of its many copies, with MobileNetV1-0.25 or
-ResNet-50. Names every key it could not place, and every weight of the model that got nothing;
+ResNet-50, or the ImageNet classifier (MobileNetV1-0.25) from which its trainings start; of that,
+OUT has the backbone, for init_cfg=dict(type='Pretrained', checkpoint=OUT, prefix='backbone.').
+Names every key it could not place, and every weight of the model that got nothing;
 either ends with an error unless --allow-incomplete is given.
 """
 
@@ -29,6 +31,8 @@ LAYOUTS = (
     ('body.stage1.0.0.weight', 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'),
     ('body.layer1.0.conv1.weight', 'retinaface_r50_merge-fpn_8xb4-80e_widerface.py'),
 )
+# A key of the ImageNet classifier, whose backbone stands there without 'body.'.
+CLASSIFIER = 'stage1.0.0.weight'
 # Pieces of mmcv's ConvModule by their place in a Sequential of convolution, norm, activation.
 CONV_BN = {'0': 'conv', '1': 'bn'}
 DEPTHWISE = {
@@ -75,7 +79,7 @@ RULES = (
 
 
 def load_source(path: str) -> dict[str, Tensor]:
-    """State dict of a foreign file, loaded without running any code in it.
+    """Load the state dict of a foreign file, without running any code in it.
 
     Args:
         path (str): File of torch.save: a state dict, or a dict with one under 'state_dict'.
@@ -108,9 +112,7 @@ def load_source(path: str) -> dict[str, Tensor]:
             )
     plain = {key.removeprefix('module.'): value for key, value in state.items()}
     if len(plain) != len(state):
-        raise InputError(
-            path, 'keys that stand there with and without "module."', 'accepted: one of each'
-        )
+        raise InputError(path, 'keys with and without "module."', 'accepted: one of each')
     return plain
 
 
@@ -118,7 +120,7 @@ def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Rename every key, and put class scores in this project's order.
 
     Args:
-        source (dict[str, Tensor]): As :func:`load_source` gives it.
+        source (dict[str, Tensor]): As :func:`load_source` returns it.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: The new state dict, and source keys without a place.
@@ -143,7 +145,7 @@ def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def expected_weights(config: str) -> dict[str, torch.Size]:
-    """Shape of each weight of a config's model.
+    """Return the shape of each weight of a config's model.
 
     Raises:
         InputError: The config does not exist.
@@ -156,7 +158,7 @@ def expected_weights(config: str) -> dict[str, torch.Size]:
 
 
 def find_config(source: dict[str, Tensor], path: str) -> str:
-    """Config of the model that a source state dict belongs to.
+    """Find the config of the model that a source state dict belongs to.
 
     Raises:
         InputError: It has neither backbone.
@@ -171,7 +173,8 @@ def find_config(source: dict[str, Tensor], path: str) -> str:
     )
 
 
-def _report(title: str, keys: list[str]) -> None:
+def print_keys(title: str, keys: list[str]) -> None:
+    """Print a list of keys under a title, if there are any."""
     if keys:
         print(f'{title} ({len(keys)}):')
         for key in keys:
@@ -195,11 +198,18 @@ def main(args: list[str] | None = None) -> None:
     if Path(opts.out).resolve() == Path(opts.src).resolve():
         raise InputError('OUT', f'{opts.out}, the source itself', 'accepted: another file')
     register_all_modules()
+    polynl_mmdet.guard_checkpoints()
 
     source = load_source(opts.src)
+    classifier = CLASSIFIER in source
+    if classifier:
+        print('ImageNet classifier: its last layer, fc, has no place in a detector')
+        source = {f'body.{key}': value for key, value in source.items() if key[:3] != 'fc.'}
     config = opts.config or find_config(source, opts.src)
     state, unplaced = convert(source)
     expected = expected_weights(config)
+    if classifier:
+        expected = {key: shape for key, shape in expected.items() if key.startswith('backbone.')}
     # Counters of batches seen: nothing in the model depends on them.
     counters = {key for key in expected if key.endswith('num_batches_tracked')}
     unplaced += [f'{key} (the model has no such weight)' for key in state.keys() - expected.keys()]
@@ -211,9 +221,9 @@ def main(args: list[str] | None = None) -> None:
     missing = sorted(expected.keys() - state.keys() - counters)
     state = {k: v for k, v in state.items() if k in expected and v.shape == expected[k]}
 
-    _report('Source keys without a place', unplaced)
-    _report('Weights of another shape', misfits)
-    _report('Weights of the model that got nothing', missing)
+    print_keys('Source keys without a place', unplaced)
+    print_keys('Weights of another shape', misfits)
+    print_keys('Weights of the model that got nothing', missing)
     problems = len(unplaced) + len(misfits) + len(missing)
     if problems and not opts.allow_incomplete:
         raise InputError(
@@ -225,10 +235,11 @@ def main(args: list[str] | None = None) -> None:
     out = Path(opts.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     meta = {
-        'dataset_meta': {'classes': ('face',), 'palette': [(220, 20, 60)]},
         'converted_from': Path(opts.src).name,
         'polynl_mmdet_version': polynl_mmdet.__version__,
     }
+    if not classifier:
+        meta['dataset_meta'] = {'classes': ('face',), 'palette': [(220, 20, 60)]}
     torch.save({'meta': meta, 'state_dict': state}, out)
     print(f'{len(state)} of {len(expected)} weights placed -> {out}\nconfig: {config}')
 

@@ -1,6 +1,7 @@
 """Score detections on WIDER FACE by its official protocol.
 
     python tools/eval_wider_face.py PRED GT_DIR [--json FILE] [--plot FILE.png] [--subset] [--iou T]
+        [--file-order]
 
 PRED is a folder or a zip of prediction files in the official layout, EVENT/NAME.txt: a name, the
 number of detections, and for each "x y width height score". GT_DIR holds the official
@@ -39,6 +40,12 @@ def parse_args() -> argparse.Namespace:
         '--subset', action='store_true', help='count only faces of images with a prediction file'
     )
     parser.add_argument('--iou', type=float, default=0.5, help='smallest IoU (default: 0.5)')
+    parser.add_argument(
+        '--file-order',
+        action='store_true',
+        help='take detections in the order of their file, as the Python port of the official tools '
+        'does, instead of sorted by score, as the official tools do',
+    )
     return parser.parse_args()
 
 
@@ -57,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
             f'{len(unmatched)} files, none for an image of {args.gt_dir}',
             'accepted: EVENT/NAME.txt',
         )
-    scores = score_wider_face(predictions, ground_truth, args.iou, args.subset)
+    scores = score_wider_face(predictions, ground_truth, args.iou, args.subset, args.file_order)
     seconds = time.perf_counter() - begin
 
     for name in unmatched[:MOST_NAMED]:

@@ -63,7 +63,7 @@ EXAMPLE_SIZE = (97, 130)  # The tracer's input: small, and no multiple of any st
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,7 +86,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
 
 def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, nn.Module]:
-    """The config's detector, in evaluation mode, with its weights.
+    """Build the config's detector, in evaluation mode, with its weights.
 
     Args:
         config (str): Config file.
@@ -114,7 +114,7 @@ def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, n
     if checkpoint == 'none':
         torch.manual_seed(0)
         detector.init_weights()
-        wake_silent_branches(detector)
+        fill_zero_parameters(detector)
         return cfg, detector
     state = load_checkpoint(checkpoint)
     state = state.get('state_dict', state) if isinstance(state, dict) else {}
@@ -131,7 +131,7 @@ def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, n
 
 
 def is_face_detector(cfg: Config) -> bool:
-    """bool: whether the whole detector is exported."""
+    """Return whether the whole detector is exported."""
     return cfg.model.get('bbox_head', {}).get('type') == 'RetinaFaceHead'
 
 
@@ -146,11 +146,11 @@ def without_downloads(part: dict | list) -> None:
             without_downloads(child)
 
 
-def wake_silent_branches(model: nn.Module) -> None:
-    """Give parameters that are zero throughout small values.
+def fill_zero_parameters(model: nn.Module) -> None:
+    """Give parameters that are zero throughout small random values.
 
-    Context layers begin as the identity, by a factor of zero: compared like that, their branch
-    could be wrong and nobody would see.
+    Fresh context layers are the identity because a parameter is zero: compared like that, their
+    branch could be wrong without a difference in the outputs.
     """
     for parameter in model.parameters():
         if not parameter.detach().any():
@@ -158,7 +158,7 @@ def wake_silent_branches(model: nn.Module) -> None:
 
 
 def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
-    """Every image at every size; without images, coloured noise, coarse and fine.
+    """Read every image at every size; without images, generate coloured noise.
 
     Returns:
         dict[str, Tensor]: Name and size to (1, 3, H, W) float32, BGR.
@@ -190,7 +190,7 @@ def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
 
 
 def face_graph(cfg: Config, detector: nn.Module) -> tuple[nn.Module, dict, dict]:
-    """Graph of a whole RetinaFace, its outputs' free axes, and what remains to be done."""
+    """Return the graph of a RetinaFace, its outputs' free axes, and the file's metadata."""
     free = {0: 'batch', 1: 'anchors'}
     test_cfg = cfg.model.test_cfg
     nms = test_cfg.get('nms', {})
@@ -210,7 +210,7 @@ def face_graph(cfg: Config, detector: nn.Module) -> tuple[nn.Module, dict, dict]
 
 
 def test_resize(cfg: Config) -> dict:
-    """dict: how the config's test pipeline resizes an image: 'factor', or 'scale' (two sides)."""
+    """Return how the test pipeline resizes an image: by 'factor', or to 'scale' (two sides)."""
     for step in cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline', []):
         if 'Resize' in step['type']:
             keep_ratio = bool(step.get('keep_ratio', False))
@@ -222,7 +222,7 @@ def test_resize(cfg: Config) -> dict:
 
 
 def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict, dict]:
-    """Graph of backbone and neck, its outputs' free axes, and what each level is."""
+    """Return the graph of backbone and neck, its outputs' free axes, and the file's metadata."""
     graph = PyramidGraph(detector)
     with torch.no_grad():
         levels = graph(example)
@@ -238,8 +238,10 @@ def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict
     return graph, outputs, metadata
 
 
-def check(graph: nn.Module, path: Path, inputs: dict[str, Tensor]) -> list[tuple[str, Difference]]:
-    """Compare on every input, with a line for each.
+def compare_on_all(
+    graph: nn.Module, path: Path, inputs: dict[str, Tensor]
+) -> list[tuple[str, Difference]]:
+    """Compare the file with PyTorch on every input, and print a line for each.
 
     Returns:
         list[tuple[str, Difference]]: Every input's and output's difference.
@@ -256,6 +258,7 @@ def check(graph: nn.Module, path: Path, inputs: dict[str, Tensor]) -> list[tuple
 
 def main(args: argparse.Namespace) -> int:
     """Export, compare, and move the file to its place; 1 if it differs too much."""
+    polynl_mmdet.guard_checkpoints()
     # mmengine logs every parameter's initialisation.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     if not args.out.absolute().parent.is_dir():
@@ -282,7 +285,7 @@ def main(args: argparse.Namespace) -> int:
         written = Path(folder) / args.out.name
         write_onnx(graph, example, written, outputs, metadata)
         print('differences from PyTorch: absolute (relative)')
-        found = check(graph, written, inputs)
+        found = compare_on_all(graph, written, inputs)
         name, worst = max(found, key=lambda pair: pair[1].relative)
         absolute = max(difference.absolute for _, difference in found)
         summary = (

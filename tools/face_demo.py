@@ -19,6 +19,7 @@ from mmengine.config import Config
 from torch import nn
 from tqdm import tqdm
 
+import polynl_mmdet
 from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.visualization import FaceVisualizer
 
@@ -28,7 +29,7 @@ LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth')
 
 
 def find_images(source: Path) -> tuple[Path, list[Path]]:
-    """A folder and the images below it, or an image and its folder.
+    """Find the images below a folder; return the folder and its images.
 
     Raises:
         InputError: The place does not exist, or holds no image.
@@ -46,7 +47,7 @@ def find_images(source: Path) -> tuple[Path, list[Path]]:
 
 
 def build_detector(config: str, checkpoint: str, device: str) -> nn.Module:
-    """The config's detector with a checkpoint's weights.
+    """Build the config's detector with a checkpoint's weights.
 
     Raises:
         InputError: Either file does not exist, or the detector has no landmarks.
@@ -64,7 +65,10 @@ def build_detector(config: str, checkpoint: str, device: str) -> nn.Module:
 
 
 def read_image(path: Path) -> np.ndarray | None:
-    """BGR image (H, W, 3), or None if it cannot be read (in whatever folder it lies)."""
+    """Read a BGR image (H, W, 3); None if it cannot be read.
+
+    OpenCV's imread takes only ASCII paths on some systems; imdecode takes the file's bytes.
+    """
     try:
         return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):
@@ -72,7 +76,7 @@ def read_image(path: Path) -> np.ndarray | None:
 
 
 def as_json(sample: DetDataSample, score_thr: float) -> list[dict]:
-    """Faces of an image: box x1 y1 x2 y2, score and landmarks x y, in pixels."""
+    """Return the faces of an image: box x1 y1 x2 y2, score and landmarks x y, in pixels."""
     found = sample.pred_instances
     found = found[found.scores >= score_thr].cpu()
     return [
@@ -101,6 +105,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--score-thr', type=float, default=0.5, help='least score (default 0.5)')
     parser.add_argument('--device', default='cpu', help="'cpu' (default), 'cuda:0', ...")
     opts = parser.parse_args(args)
+    polynl_mmdet.guard_checkpoints()
 
     root, images = find_images(opts.source)
     if opts.out.resolve() == root.resolve():

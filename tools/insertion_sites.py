@@ -1,4 +1,4 @@
-"""What a layer costs at every place in a ResNet where it can stand; and a drawing of the places.
+"""Print what a layer costs at every place in a ResNet, or draw the places.
 
     python tools/insertion_sites.py [--layer type=PolyNL] [--depth 50] [--input 800x1344]
     python tools/insertion_sites.py --plot docs/where_to_insert.svg
@@ -45,7 +45,7 @@ SMALL_MAPS = ((12, 12), (12, 24), (24, 24))
 
 
 class Probe(nn.Module):
-    """Stands where a layer would, and notes what it is given."""
+    """The identity, in a layer's place; records the shapes of its inputs."""
 
     _abbr_ = 'probe'
     seen: list[tuple[int, int, int]] = []
@@ -54,13 +54,13 @@ class Probe(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give ``x`` back; its (C, H, W) goes into ``seen``."""
+        """Return ``x``, and record its (C, H, W) in ``seen``."""
         self.seen.append(tuple(x.shape[1:]))
         return x
 
 
 def shapes(depth: int, position: str, stage: int, size: tuple[int, int]) -> list[tuple]:
-    """(C, H, W) of every layer's input at a place, in a ResNet on an image of ``size``."""
+    """Return (C, H, W) of every layer's input at a place, in a ResNet on an image of ``size``."""
     cfg = dict(type='SiteResNet', depth=depth)
     if position == SITE:
         cfg['sites'] = [dict(cfg=dict(type='Probe'), stage=STAGES[stage], before_block=-1)]
@@ -75,7 +75,7 @@ def shapes(depth: int, position: str, stage: int, size: tuple[int, int]) -> list
 
 
 def count(layer: dict, shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Parameters and multiply-adds of one layer.
+    """Count the parameters and multiply-adds of one layer.
 
     Operations are at most of second degree in the number of positions, so that those on three
     small maps give those on any: a quadratic layer need not be run on a large one, where it might
@@ -106,7 +106,7 @@ def count(layer: dict, shape: tuple[int, int, int]) -> tuple[int, int]:
 
 
 def _extrapolate(known: dict[int, int], at: int) -> Fraction:
-    """The polynomial through all known values (Lagrange's form), at another place."""
+    """Evaluate the polynomial through all known values (Lagrange's form) at another place."""
     total = Fraction(0)
     for x, value in known.items():
         term = Fraction(value)
@@ -117,7 +117,7 @@ def _extrapolate(known: dict[int, int], at: int) -> Fraction:
 
 
 def table(layer: dict, depth: int, size: tuple[int, int]) -> list[list[str]]:
-    """Rows: place, stage, layers, channels, positions, parameters and operations of all layers."""
+    """Return rows of place, stage, layers, channels, positions, parameters and operations."""
     rows, known = [], {}
     places = [(position, stage) for position in (*POSITIONS, SITE) for stage in range(len(STAGES))]
     for position, stage in tqdm(places, desc='counting', unit='place', leave=False):
@@ -195,7 +195,7 @@ def draw(path: str) -> None:
 
 
 def _draw_steps(axes, steps: list[tuple[str, str, str]]) -> float:
-    """Boxes one under the other, with their notes and arrows; gives where the last one ends."""
+    """Draw boxes one under the other, with notes and arrows; return the last one's lower edge."""
     last = 0.3
     for index, (text, colour, note) in enumerate(steps):
         y = -0.75 - 1.1 * index
@@ -207,7 +207,7 @@ def _draw_steps(axes, steps: list[tuple[str, str, str]]) -> float:
 
 
 def _draw_bottleneck(axes) -> None:
-    """Every bottleneck of a stage: mmdet's ``plugins``."""
+    """Draw the places in every bottleneck of a stage: mmdet's ``plugins``."""
     steps = [
         ('conv1  1 x 1, BN, ReLU', CONV, '4P $\\to$ P'),
         ('after_conv1', LAYER, 'P channels'),
@@ -233,7 +233,7 @@ def _draw_bottleneck(axes) -> None:
 
 
 def _draw_stage(axes) -> None:
-    """One place in a stage: ``sites`` of SiteResNet."""
+    """Draw the place between two blocks of a stage: ``sites`` of SiteResNet."""
     axes.set(xlim=(-2.6, 2.9), ylim=(-9.3, 0.9))
     axes.set_title('sites of SiteResNet: one layer between two blocks', fontsize=10)
     axes.text(0, 0.45, "res3's output", ha='center', fontsize=8.5)
@@ -247,7 +247,7 @@ def _draw_stage(axes) -> None:
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

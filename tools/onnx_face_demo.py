@@ -41,7 +41,7 @@ def fail(message: str) -> None:
 
 
 def load(path: str, threads: int) -> tuple[onnxruntime.InferenceSession, dict]:
-    """The model, and what its config says about testing."""
+    """Load the model, and its config's settings for testing."""
     if not Path(path).is_file():
         fail(f'{path}: no such file')
     options = onnxruntime.SessionOptions()
@@ -59,8 +59,8 @@ def load(path: str, threads: int) -> tuple[onnxruntime.InferenceSession, dict]:
     return session, settings
 
 
-def resized(image: np.ndarray, resize: dict) -> np.ndarray:
-    """An image as the config's test pipeline resizes it.
+def resize_image(image: np.ndarray, resize: dict) -> np.ndarray:
+    """Resize an image as the config's test pipeline does.
 
     Args:
         image (np.ndarray): (H, W, 3) uint8.
@@ -81,7 +81,7 @@ def resized(image: np.ndarray, resize: dict) -> np.ndarray:
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, offset: float) -> np.ndarray:
-    """Greedy non-maximum suppression.
+    """Drop boxes that overlap a better one (greedy non-maximum suppression).
 
     Args:
         boxes (np.ndarray): (n, 4) x1 y1 x2 y2.
@@ -108,16 +108,17 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, offset: float) -> np.
 def detect(
     session: onnxruntime.InferenceSession, settings: dict, image: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Faces of an image, by falling score.
+    """Detect the faces of an image.
 
     Args:
         session, settings: From :func:`load`.
         image (np.ndarray): (H, W, 3) uint8, BGR.
 
     Returns:
-        tuple[np.ndarray]: Boxes (n, 4), scores (n,) and landmarks (n, 5, 2), in its pixels.
+        tuple[np.ndarray]: Boxes (n, 4), scores (n,) and landmarks (n, 5, 2), in its pixels, by
+        falling score.
     """
-    small = resized(image, settings['resize'])
+    small = resize_image(image, settings['resize'])
     pixels = small.transpose(2, 0, 1)[None].astype(np.float32)
     outputs = session.run(['boxes', 'scores', 'landmarks'], {'image': pixels})
     boxes, scores, landmarks = (output[0] for output in outputs)
@@ -153,8 +154,10 @@ def draw(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.nd
 
 
 def read_image(path: Path) -> np.ndarray | None:
-    """BGR image (H, W, 3), or None; imdecode, as imread knows no letters beyond ASCII on all
-    systems."""
+    """Read a BGR image (H, W, 3); None if it cannot be read.
+
+    OpenCV's imread takes only ASCII paths on some systems; imdecode takes the file's bytes.
+    """
     try:
         return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):
@@ -162,7 +165,7 @@ def read_image(path: Path) -> np.ndarray | None:
 
 
 def as_json(boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[dict]:
-    """Faces as tools/face_demo.py writes them."""
+    """Return the faces as tools/face_demo.py writes them."""
     return [
         {
             'bbox': [round(value, 2) for value in box],

@@ -26,9 +26,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-import polynl_mmdet  # noqa: F401  Registers models and transforms.
+import polynl_mmdet
 from polynl_mmdet.cli.config_check import check_plugins
-from polynl_mmdet.engine.checkpoints.safe_checkpoint import load_checkpoint
+from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 
 matplotlib.use('Agg')
@@ -38,7 +38,7 @@ DECADES = 5  # Of the logarithmic scale.
 
 
 def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -126,10 +126,10 @@ def prepare(image: str, cfg: Config, model: nn.Module) -> Tensor:
 def receptive_field(
     backbone: nn.Module, x: Tensor, stage: str, at: tuple[float, float]
 ) -> np.ndarray:
-    """Gradient of one position's features with respect to the pixels.
+    """Compute the gradient of one position's features with respect to the pixels.
 
     Args:
-        backbone (nn.Module): Gives a tuple of (1, C, H', W'), one for each of ``out_indices``.
+        backbone (nn.Module): Returns (1, C, H', W') for each of its ``out_indices``.
         x (Tensor): (1, 3, H, W).
         stage (str): 'c2' for the output of index 0, and so on.
         at (tuple[float, float]): x and y of the position, shares of width and height.
@@ -155,7 +155,7 @@ def receptive_field(
 
 
 def describe(field: np.ndarray, at: tuple[float, float]) -> dict[str, float]:
-    """Figures of a field.
+    """Compute the size of a field.
 
     Args:
         field (np.ndarray): (H, W), not negative.
@@ -178,7 +178,7 @@ def describe(field: np.ndarray, at: tuple[float, float]) -> dict[str, float]:
 
 
 def draw(image: Tensor, fields: dict[str, np.ndarray], at: tuple[float, float], out: str) -> None:
-    """Draw the image and a field a model, side by side.
+    """Draw the image and each model's field side by side.
 
     Args:
         image (Tensor): (3, H, W), of any range.
@@ -214,6 +214,7 @@ def draw(image: Tensor, fields: dict[str, np.ndarray], at: tuple[float, float], 
 
 def main(args: argparse.Namespace) -> None:
     """Compute the fields, print their figures and draw them."""
+    polynl_mmdet.guard_checkpoints()
     # mmengine logs every parameter's initialisation.
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     fields: dict[str, np.ndarray] = {}

@@ -86,7 +86,7 @@ ENTRIES: dict[str, Callable[[], object]] = {
 def prepare(folder: Path) -> None:
     """Write toy data, and a config without bases, which is read sooner."""
     make_toy_wider(folder / 'toy_wider', 2, 1, size=64)
-    (name,) = ROOT.glob('configs/*/retinaface_r18-polynl-c4_merge-fpn_toy-wider.py')
+    (name,) = ROOT.glob('configs/*/retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py')
     Config.fromfile(name).dump(folder / 'config.py')
 
 

@@ -34,11 +34,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measure import machine, markdown
 from polynl_mmdet.datasets.toy.coco import make_toy_coco
 from polynl_mmdet.engine import load_checkpoint
-from polynl_mmdet.engine.checkpoints.atomic_files import PARTIAL
+from polynl_mmdet.engine.checkpoints import PARTIAL
 from polynl_mmdet.errors import InputError, one_line_errors
 from validation.forked import ROOT, run_tool, start
 
-CONFIG = ROOT / 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+CONFIG = ROOT / 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 OPTIONS = shlex.split("""
     default_hooks.checkpoint.max_keep_ckpts=2
     default_hooks.checkpoint.save_best=coco/bbox_mAP default_hooks.checkpoint.rule=greater

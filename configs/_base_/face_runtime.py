@@ -5,8 +5,11 @@ custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
 
 visualizer = dict(type='FaceVisualizer')
 
-# Checkpoints that survive kills and full disks, exact --resume, and a stop at the first loss that
-# is not finite: docs/reliability.md.
+# Checkpoints that survive kills and full disks, exact --resume, a stop at the first loss that is
+# not finite, and a count of images that cannot be read (docs/reliability.md). To turn one off:
+#   --cfg-options default_hooks.checkpoint.type=CheckpointHook    (mmengine's own)
+#   --cfg-options default_hooks.resume_state.type=mmengine.hooks.Hook    (which does nothing)
+# and the latter for non_finite and bad_images too.
 default_hooks = dict(
     checkpoint=dict(
         type='AtomicCheckpointHook',

@@ -1,10 +1,10 @@
-_base_ = '../_base_/retinanet_r50_fpn_1x_coco.py'
+_base_ = './retinanet_r50_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(
         plugins=[
             dict(
-                cfg=dict(type='PolyNL'),
+                cfg=dict(type='PolyNL', context_norm=dict(type='LN')),
                 stages=(False, True, True, True),
                 position='after_conv2',
             )

@@ -1,1 +1,1 @@
-"""Running mmdet's own tools: where the process is ours."""
+"""Run mmdet's own tools, in processes that are ours."""

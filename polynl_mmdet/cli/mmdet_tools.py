@@ -1,7 +1,7 @@
-"""Runs the installed mmdet's own command-line tools.
+"""Run the installed mmdet's own command-line tools.
 
-What is added before they start: the registrations of this package, a check of the config's
-plugins, errors of bad input in one line, and training on several processes without a GPU.
+Added before they start: this package's registrations, the guard of checkpoints, a check of the
+config's plugins, errors of bad input in one line, and training on several processes without a GPU.
 """
 
 from __future__ import annotations
@@ -11,40 +11,34 @@ import gc
 import importlib.util
 import os
 from pathlib import Path
-from types import ModuleType
 
 import mmdet
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from polynl_mmdet.cli.config_check import check_plugins
-from polynl_mmdet.cli.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
+from polynl_mmdet.engine.checkpoints import guard_checkpoints
 from polynl_mmdet.errors import InputError, one_line_errors
+
+from .config_check import check_plugins
+from .cuda_operators import warn_without_cuda_operators
 
 
 def mmdet_tool(name: str) -> Path:
-    """Find a tool of the installed mmdet.
+    """Find a tool of the installed mmdet, in its ``.mim/tools`` or a checkout's ``tools``.
 
     Args:
-        name (str): File name in mmdet's ``tools``, for example 'train.py'.
-
-    Returns:
-        Path: The file, in an installed mmdet's ``.mim/tools`` or a checkout's ``tools``.
+        name (str): The tool's file name, for example 'train.py'.
 
     Raises:
         InputError: mmdet came without its tools.
     """
     package = Path(mmdet.__file__).parent
-    places = (package / '.mim' / 'tools', package.parent / 'tools')
-    for folder in places:
+    for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
         if (folder / name).is_file():
             return folder / name
-    raise InputError(
-        str(package),
-        f'no tools/{name} in this mmdet',
-        'install it from its wheel or a checkout: pip install mmdet==3.3.0',
-    )
+    accepted = 'install it from its wheel or a checkout: pip install mmdet==3.3.0'
+    raise InputError(str(package), f'no tools/{name} in this mmdet', accepted)
 
 
 def run(name: str) -> None:
@@ -54,27 +48,49 @@ def run(name: str) -> None:
         name (str): 'train.py' or 'test.py'.
     """
     with one_line_errors():
-        tool = _load(mmdet_tool(name))
+        guard_checkpoints()
+        spec = importlib.util.spec_from_file_location('mmdet_tool', mmdet_tool(name))
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
         args = tool.parse_args()
         if not os.path.isfile(args.config):
             raise InputError(args.config, 'no such config file')
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         check_plugins(cfg.get('model', {}))
+        warn_without_cuda_operators()
         if args.launcher == 'pytorch' and get_device() == 'cpu':
-            _prepare_cpu_processes(args, cfg)
+            join_cpu_processes(args, cfg)
         # The tool's main() parses again; it gets the same arguments with what was added.
         tool.parse_args = lambda: args
         tool.main()
         leave_process_group()
 
 
+def join_cpu_processes(args: argparse.Namespace, cfg: Config) -> None:
+    """Join the launcher's processes by gloo, where mmengine would ask for CUDA devices.
+
+    mmengine keeps a process group that exists, and ``device_ids=None`` makes a wrapper for CPUs.
+
+    Args:
+        args (argparse.Namespace): The tool's arguments; ``cfg_options`` is completed.
+        cfg (Config): The config that they name.
+    """
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(device_ids=None)
+    if cfg.get('model_wrapper_cfg') is None:
+        find_unused = cfg.get('find_unused_parameters', False)
+        wrapper.update(type='MMDistributedDataParallel', broadcast_buffers=False)
+        wrapper.update(find_unused_parameters=find_unused)
+    options = {f'model_wrapper_cfg.{key}': value for key, value in wrapper.items()}
+    args.cfg_options = {**options, **(args.cfg_options or {})}
+
+
 def leave_process_group() -> None:
     """Leave the process group, if there is one, once all of its processes are here.
 
-    A thread of gloo may hold the last collective's state, and needs the interpreter to release it:
-    a process that ends with its group aborts at times, when the thread finds none. To be called
-    where nothing failed: the processes of one that failed would wait in vain.
+    A thread of gloo may still hold the last collective's state, and aborts the process if that
+    ends first. Call it where nothing failed: it waits for all processes.
     """
     if torch.distributed.is_initialized():
         # A runner is part of cycles. Were its model's wrapper the group's last holder, the group
@@ -82,27 +98,3 @@ def leave_process_group() -> None:
         gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f'mmdet_tools_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _prepare_cpu_processes(args: argparse.Namespace, cfg: Config) -> None:
-    """Without a GPU mmengine's launcher would ask for CUDA devices, and so would its wrapper.
-
-    A process group that exists is kept by mmengine, and ``device_ids=None`` makes a CPU wrapper.
-    """
-    torch.distributed.init_process_group('gloo')
-    let_sync_norms_run_on_cpu()
-    options = {'model_wrapper_cfg.device_ids': None}
-    if cfg.get('model_wrapper_cfg') is None:
-        options['model_wrapper_cfg.type'] = 'MMDistributedDataParallel'
-        options['model_wrapper_cfg.broadcast_buffers'] = False
-        options['model_wrapper_cfg.find_unused_parameters'] = cfg.get(
-            'find_unused_parameters', False
-        )
-    args.cfg_options = {**options, **(args.cfg_options or {})}

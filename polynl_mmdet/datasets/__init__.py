@@ -5,10 +5,8 @@ from .retinaface_dataset import RetinaFaceDataset
 from .transforms import (
     FaceRandomFlip,
     FaceResize,
-    LoadCheckedImage,
     LoadFaceAnnotations,
     PackFaceInputs,
-    PackFlatInputs,
     RandomSquareCrop,
 )
 
@@ -16,10 +14,8 @@ __all__ = [
     'CheckedCocoDataset',
     'FaceRandomFlip',
     'FaceResize',
-    'LoadCheckedImage',
     'LoadFaceAnnotations',
     'PackFaceInputs',
-    'PackFlatInputs',
     'RandomSquareCrop',
     'RetinaFaceDataset',
 ]

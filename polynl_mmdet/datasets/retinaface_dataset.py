@@ -9,12 +9,12 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from polynl_mmdet.datasets.checked_images import CheckedImages
+from polynl_mmdet.datasets.bad_images import BadImagePolicy
 from polynl_mmdet.wider_face.annotations import FaceAnnotations, read_annotations
 
 
 @DATASETS.register_module()
-class RetinaFaceDataset(CheckedImages, BaseDetDataset):
+class RetinaFaceDataset(BadImagePolicy, BaseDetDataset):
     """Faces with five landmarks: WIDER FACE and files of the same formats.
 
     Reads the official ``wider_face_{train,val}_bbx_gt.txt``, RetinaFace's ``label.txt`` v1.1 and
@@ -37,8 +37,8 @@ class RetinaFaceDataset(CheckedImages, BaseDetDataset):
             ``dict(img='')``.
         filter_cfg (dict, optional): ``dict(filter_empty_gt=True)`` leaves out, in training,
             images whose faces are all ignored or that have none. Defaults to None: all are kept.
-        **kwargs: As in :class:`~polynl_mmdet.datasets.checked_images.CheckedImages`
-            (``bad_images``) and mmdet's ``BaseDetDataset``.
+        **kwargs: As in :class:`~polynl_mmdet.datasets.bad_images.BadImagePolicy` (``bad_images``)
+            and mmdet's ``BaseDetDataset``.
 
     Raises:
         InputError: If the annotation file is malformed, or when an image it names is missing or
@@ -112,7 +112,7 @@ class RetinaFaceDataset(CheckedImages, BaseDetDataset):
         return [info for info in self.data_list if (info['faces'][:, 19] == 0).any()]
 
     def get_data_info(self, idx: int) -> dict:
-        """An image's information with its ``instances``, as mmdet's datasets give it."""
+        """Get an image's information with its ``instances``, as mmdet's datasets give it."""
         info = super().get_data_info(idx)
         faces = info.pop('faces')
         marks = faces[:, 4:19].reshape(-1, 5, 3)

@@ -1,4 +1,4 @@
-"""Detectors as ONNX files. Imported only by who asks for it: needs ``onnx`` and ``onnxruntime``."""
+"""Export detectors as ONNX files. Needs ``onnx`` and ``onnxruntime``."""
 
 from .graphs import FaceDetectorGraph, PyramidGraph
 from .onnx_file import Difference, compare, write_onnx

@@ -1,8 +1,8 @@
-"""Adaptive average pooling of maps of any size, which torch's ONNX tracer lacks.
+"""Export adaptive average pooling of maps of any size, which torch's ONNX tracer lacks.
 
-It knows the cases whose windows are all alike. In general, bin i of r along an axis of L pixels is
-the mean over [floor(i L / r), ceil((i + 1) L / r)): a product with an r x L matrix, which the graph
-builds from L. Layers such as SpatialBias pool maps of any size to a fixed grid.
+The tracer has the cases whose windows have one size. In general, bin i of r along an axis of L
+pixels is the mean over [floor(i L / r), ceil((i + 1) L / r)): a product with an r x L matrix, which
+the graph builds from L. SpatialBias, for example, pools maps of any size to a fixed grid.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch.onnx.symbolic_helper import parse_args
 
-# Opset of the exported files: Resize, Pad and Range as used here, and all that is at hand.
-OPSET = 17
+OPSET = 17  # Of the exported files.
 
 
 def _constant(g, value: list[int] | int):
@@ -22,15 +21,15 @@ def _constant(g, value: list[int] | int):
 
 
 def _bin_means(g, length, bins: int):
-    """The r x L matrix for an axis of ``length`` (int64 scalar of the graph)."""
+    """Return the r x L matrix for an axis of ``length`` (int64 scalar of the graph)."""
     index = list(range(bins))
     starts = g.op('Div', g.op('Mul', _constant(g, index), length), _constant(g, bins))
     ends = g.op('Mul', _constant(g, [i + 1 for i in index]), length)
     ends = g.op('Div', g.op('Add', ends, _constant(g, bins - 1)), _constant(g, bins))
     column = _constant(g, [1])
     starts, ends = (g.op('Unsqueeze', side, column) for side in (starts, ends))
-    places = g.op('Range', _constant(g, 0), length, _constant(g, 1))
-    inside = g.op('And', g.op('GreaterOrEqual', places, starts), g.op('Less', places, ends))
+    pixels = g.op('Range', _constant(g, 0), length, _constant(g, 1))
+    inside = g.op('And', g.op('GreaterOrEqual', pixels, starts), g.op('Less', pixels, ends))
     inside = g.op('Cast', inside, to_i=1)  # FLOAT
     return g.op('Div', inside, g.op('Cast', g.op('Sub', ends, starts), to_i=1))
 
@@ -51,7 +50,7 @@ def _pool(g, x, sides):
 
 @contextmanager
 def exportable_adaptive_pooling() -> Iterator[None]:
-    """Inside, ``torch.onnx.export`` of a traced graph knows adaptive average pooling."""
+    """Let ``torch.onnx.export`` of a traced graph write adaptive average pooling, inside."""
     torch.onnx.register_custom_op_symbolic('aten::adaptive_avg_pool2d', _pool, OPSET)
     try:
         yield

@@ -1,9 +1,8 @@
-"""What is exported: a detector from pixels to pyramid levels, or to decoded faces.
+"""The modules that are exported: from pixels to a detector's pyramid, or to decoded faces.
 
-Both graphs begin with the pixels as OpenCV reads them; the channel order, the normalisation and the
-padding that a config's ``data_preprocessor`` asks for are part of the graph. Every size, anchors
-included, is computed from the input's, so that a traced graph holds for any height, width and batch
-size.
+Both take pixels as OpenCV reads them; the channel order, normalisation and padding of the config's
+``data_preprocessor`` are part of the graph. Every size, anchors included, is computed from the
+input's, so that a traced graph takes any height, width and batch size.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from polynl_mmdet.models import RetinaFaceHead
 
 
 class PixelInput(nn.Module):
-    """A data preprocessor's work on whole batches, in operations that ONNX has.
+    """A data preprocessor for whole batches, in operations that ONNX has.
 
     Args:
         preprocessor (nn.Module): mmengine's ImgDataPreprocessor or mmdet's DetDataPreprocessor.
@@ -75,16 +74,16 @@ class PyramidGraph(nn.Module):
         self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Pixels (B, 3, H, W), float32, BGR, 0 to 255, to the levels (B, C, H_i, W_i)."""
+        """Turn pixels (B, 3, H, W), float32, BGR, 0 to 255, into levels (B, C, H_i, W_i)."""
         return tuple(self.detector.extract_feat(self.pixels(image)))
 
 
 class FaceDetectorGraph(nn.Module):
-    """A whole RetinaFace up to, and without, the non-maximum suppression.
+    """A RetinaFace without its non-maximum suppression.
 
-    Boxes, scores and landmarks of all N anchors come out decoded. What remains is to take those
-    above a score, and their NMS: ONNX's own NonMaxSuppression counts areas without WIDER FACE's
-    extra pixel, so it would not give the detector's own results.
+    Boxes, scores and landmarks of all N anchors are decoded. The user keeps those above a score
+    and applies the NMS: ONNX's own NonMaxSuppression counts areas without WIDER FACE's extra
+    pixel, and would not give the detector's own results.
 
     Args:
         detector (nn.Module): With a RetinaFaceHead of one class.
@@ -107,14 +106,14 @@ class FaceDetectorGraph(nn.Module):
         self.head = head
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels to faces.
+        """Turn pixels into faces.
 
         Args:
             image (Tensor): (B, 3, H, W) float32, BGR, 0 to 255.
 
         Returns:
-            tuple[Tensor]: Boxes x1 y1 x2 y2 (B, N, 4) and landmarks (B, N, 5, 2), in pixels of
-            ``image``, and scores (B, N), 0 where an anchor stands in the padding.
+            tuple[Tensor]: Boxes x1 y1 x2 y2 (B, N, 4) in pixels of ``image``; scores (B, N), 0
+            for anchors in the padding; landmarks (B, N, 5, 2) in pixels.
         """
         head, batch = self.head, image.shape[0]
         outputs = head(self.detector.extract_feat(self.pixels(image)))
@@ -146,7 +145,7 @@ class FaceDetectorGraph(nn.Module):
         return boxes, scores, points.reshape(batch, -1, head.landmark_coder.num_points, 2)
 
     def _inside(self, sizes: list, image: Tensor) -> Tensor:
-        """(N,), 1 where an anchor's cell begins inside the unpadded image, else 0."""
+        """Return (N,): 1 for anchors whose cell begins inside the unpadded image, else 0."""
         inside = []
         generator = self.head.prior_generator
         for (rows, columns), (stride_x, stride_y), count in zip(
@@ -160,10 +159,10 @@ class FaceDetectorGraph(nn.Module):
 
 
 def _per_anchor(level: Tensor, size: int) -> Tensor:
-    """A branch's map (B, A * size, H, W) as (B, H * W * A, size), in the order of the anchors."""
+    """Reshape a branch's map (B, A * size, H, W) to (B, H * W * A, size), in anchor order."""
     return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, size)
 
 
 def _as_tensor(side: int | Tensor, like: Tensor) -> Tensor:
-    """A side as a scalar tensor; while a graph is traced it is one already, and must stay it."""
+    """Return a side as a scalar tensor, which it is already while a graph is traced."""
     return torch.as_tensor(side, device=like.device).to(like.dtype)

@@ -1,4 +1,4 @@
-"""Writing a graph as an ONNX file, and comparing the file with PyTorch."""
+"""Write a module as an ONNX file, and compare the file with PyTorch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ METADATA_KEY = 'polynl_mmdet'
 
 
 class Difference(NamedTuple):
-    """How far an output of the file is from PyTorch's.
+    """Difference between an output of the file and PyTorch's.
 
     Attributes:
         name (str): The output.
         absolute (float): Largest |a - b|.
-        relative (float): The same over the largest |a| of PyTorch's output, or over 1 where all of
-            it is smaller: pixels and features are compared on their own scale, scores as they are.
+        relative (float): The same over the largest |a| of PyTorch's output, or over 1 where that
+            is smaller.
     """
 
     name: str
@@ -42,10 +42,9 @@ def write_onnx(
     outputs: dict[str, dict[int, str]],
     metadata: dict,
 ) -> None:
-    """Trace a graph and write it, with free batch size, height and width.
+    """Trace a graph and write it, for any batch size, height and width.
 
-    The tracer (``dynamo=False``) is used on purpose: it needs nothing beside ``onnx``, and sizes
-    that the graph computes stay computed.
+    The tracer (``dynamo=False``) needs nothing beside ``onnx``, and keeps the computation of sizes.
 
     Args:
         graph (nn.Module): Takes one tensor; in evaluation mode.

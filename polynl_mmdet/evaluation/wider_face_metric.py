@@ -11,11 +11,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
 
-from polynl_mmdet.wider_face.average_precision import score_wider_face
-from polynl_mmdet.wider_face.ground_truth import read_ground_truth
-from polynl_mmdet.wider_face.predictions import write_predictions
-
-from ..errors import InputError
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.wider_face import read_ground_truth, score_wider_face, write_predictions
 
 
 @METRICS.register_module()
@@ -36,9 +33,7 @@ class WIDERFaceMetric(BaseMetric):
         outfile_prefix (str, optional): Folder for the predictions in the official layout,
             ``EVENT/NAME.txt``. Defaults to None: none are written.
         format_only (bool): Only write the predictions, score nothing. Defaults to False.
-        collect_device (str): As in ``BaseMetric``. Defaults to 'cpu'.
-        prefix (str, optional): As in ``BaseMetric``. Defaults to None: 'wider_face'.
-        collect_dir (str, optional): As in ``BaseMetric``. Defaults to None.
+        **kwargs: As in mmengine's ``BaseMetric``.
 
     Raises:
         InputError: If the arguments do not fit each other, the ground truth cannot be read, or a
@@ -54,30 +49,24 @@ class WIDERFaceMetric(BaseMetric):
         iou_thr: float = 0.5,
         outfile_prefix: str | None = None,
         format_only: bool = False,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(**kwargs)
+        where = 'WIDERFaceMetric'
         if format_only and outfile_prefix is None:
             raise InputError(
-                'WIDERFaceMetric.outfile_prefix', 'None', 'accepted with format_only: a folder'
+                f'{where}.outfile_prefix', 'None', 'accepted with format_only: a folder'
             )
         if not format_only and gt_dir is None:
-            raise InputError(
-                'WIDERFaceMetric.gt_dir',
-                'None',
-                'accepted: the folder of the wider_*_val.mat files',
-            )
+            accepted = 'accepted: the folder of the wider_*_val.mat files'
+            raise InputError(f'{where}.gt_dir', 'None', accepted)
         if not 0 < iou_thr <= 1:
-            raise InputError(
-                'WIDERFaceMetric.iou_thr', str(iou_thr), 'accepted: more than 0, up to 1'
-            )
+            raise InputError(f'{where}.iou_thr', str(iou_thr), 'accepted: more than 0, up to 1')
         self.subset = subset
         self.iou_thr = iou_thr
         self.outfile_prefix = outfile_prefix
         self.format_only = format_only
-        # Read at once: an error now is better than one after the test.
+        # Read now: an error before the test is better than one after it.
         self.ground_truth = None if format_only else read_ground_truth(gt_dir)
 
     def process(self, data_batch: dict, data_samples: Sequence) -> None:
@@ -88,12 +77,14 @@ class WIDERFaceMetric(BaseMetric):
             if len(path.parts) < 2:
                 raise InputError('img_path', str(path), 'accepted: .../EVENT/NAME.jpg')
             instances = sample.get('pred_instances')
-            boxes = _as_float64(instances.get('bboxes')).reshape(-1, 4)
-            scores = _as_float64(instances.get('scores')).reshape(-1, 1)
-            rows = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores], axis=1)
+            boxes, scores = (
+                torch.as_tensor(instances.get(key)).detach().cpu().double().numpy()
+                for key in ('bboxes', 'scores')
+            )
+            rows = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores])
             bad = ~np.isfinite(rows).all(axis=1) | (rows[:, 2:4] < 0).any(axis=1)
             if bad.any():
-                found = np.concatenate([boxes, scores], axis=1)[bad.argmax()].tolist()
+                found = np.column_stack([boxes, scores])[bad.argmax()].tolist()
                 raise InputError(
                     str(path),
                     f'a detection {found}',
@@ -126,9 +117,3 @@ class WIDERFaceMetric(BaseMetric):
                 logger='current',
             )
         return scores.ap
-
-
-def _as_float64(values: torch.Tensor | np.ndarray) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().double().numpy()
-    return np.asarray(values, dtype=np.float64)

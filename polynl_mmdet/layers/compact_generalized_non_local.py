@@ -47,8 +47,8 @@ class CompactGeneralizedNonLocal(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        inner = self._inner(reduction)
-        self.groups = self._positive('groups', groups)
+        inner = self.inner_channels(reduction)
+        self.groups = self.check_positive('groups', groups)
         if inner % groups or in_channels % groups:
             raise ValueError(
                 f'CompactGeneralizedNonLocal: groups={groups}; accepted: a divisor of the '
@@ -58,11 +58,11 @@ class CompactGeneralizedNonLocal(ContextLayer):
         self.theta = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.phi = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.g = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self._add_output(inner, dict(type='GN', num_groups=groups), groups=groups)
+        self.build_output(inner, dict(type='GN', num_groups=groups), groups=groups)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.
@@ -70,7 +70,7 @@ class CompactGeneralizedNonLocal(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         # (B, G, N C'/G)
         theta, phi, g = (
             conv(x).unflatten(1, (self.groups, -1)).flatten(2)
@@ -86,4 +86,4 @@ class CompactGeneralizedNonLocal(ContextLayer):
             # The norm is free of scale: keep the convolution's input in float16's range.
             if wide != theta.dtype:
                 y = y / y.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1.0)
-        return x + self._output(y.to(theta.dtype))
+        return x + self.output(y.to(theta.dtype))

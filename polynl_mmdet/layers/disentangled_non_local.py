@@ -51,17 +51,17 @@ class DisentangledNonLocal(ContextLayer):
                 f'DisentangledNonLocal: temperature={temperature!r}; accepted: above 0'
             )
         self.temperature = temperature
-        inner = self._inner(reduction)
+        inner = self.inner_channels(reduction)
         # The means take away any bias of queries and keys, a softmax that of the mask.
         self.queries = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.keys = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.values = nn.Conv2d(in_channels, inner, 1)
         self.mask = nn.Conv2d(in_channels, 1, 1, bias=False)
-        self._add_output(inner, norm_cfg)
+        self.build_output(inner, norm_cfg)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.
@@ -69,7 +69,7 @@ class DisentangledNonLocal(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         # (B, 1, N, d)
         queries, keys, values = (
             as_heads(conv(x)) for conv in (self.queries, self.keys, self.values)
@@ -80,4 +80,4 @@ class DisentangledNonLocal(ContextLayer):
         pairwise = scaled_dot_product_attention(queries, keys, values, scale=scale)
         unary = self.mask(x).flatten(2).softmax(dim=2)[:, None] @ values  # (B, 1, 1, d)
         y = (pairwise + unary)[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self._output(y)
+        return x + self.output(y)

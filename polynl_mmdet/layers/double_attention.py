@@ -41,15 +41,15 @@ class DoubleAttention(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        inner = self._inner(reduction)
+        inner = self.inner_channels(reduction)
         self.features = nn.Conv2d(in_channels, inner, 1)
         self.gather = nn.Conv2d(in_channels, inner, 1)
         self.distribute = nn.Conv2d(in_channels, inner, 1)
-        self._add_output(inner, norm_cfg)
+        self.build_output(inner, norm_cfg)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.
@@ -57,9 +57,9 @@ class DoubleAttention(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         features = self.features(x).flatten(2)
         where = self.gather(x).flatten(2).softmax(dim=2)
         descriptors = features @ where.transpose(1, 2)  # (B, m, n)
         picked = descriptors @ self.distribute(x).flatten(2).softmax(dim=1)
-        return x + self._output(picked.unflatten(2, x.shape[2:]))
+        return x + self.output(picked.unflatten(2, x.shape[2:]))

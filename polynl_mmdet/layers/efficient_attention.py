@@ -43,8 +43,8 @@ class EfficientAttention(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        inner = self._inner(reduction)
-        self.num_heads = self._positive('num_heads', num_heads)
+        inner = self.inner_channels(reduction)
+        self.num_heads = self.check_positive('num_heads', num_heads)
         if inner % num_heads:
             raise ValueError(
                 f'EfficientAttention: num_heads={num_heads}; accepted: a divisor of the '
@@ -53,11 +53,11 @@ class EfficientAttention(ContextLayer):
         self.queries = nn.Conv2d(in_channels, inner, 1)
         self.keys = nn.Conv2d(in_channels, inner, 1)
         self.values = nn.Conv2d(in_channels, inner, 1)
-        self._add_output(inner, norm_cfg)
+        self.build_output(inner, norm_cfg)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.
@@ -65,7 +65,7 @@ class EfficientAttention(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         # (B, heads, d, N)
         queries, keys, values = (
             conv(x).flatten(2).unflatten(1, (self.num_heads, -1))
@@ -73,4 +73,4 @@ class EfficientAttention(ContextLayer):
         )
         context = values @ keys.softmax(dim=3).transpose(2, 3)  # (B, heads, d_v, d_k)
         mixed = context @ queries.softmax(dim=2)
-        return x + self._output(mixed.flatten(1, 2).unflatten(2, x.shape[2:]))
+        return x + self.output(mixed.flatten(1, 2).unflatten(2, x.shape[2:]))

@@ -52,18 +52,18 @@ class PyramidNonLocal(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        self.scales = tuple(self._positive('scales', scale) for scale in scales)
+        self.scales = tuple(self.check_positive('scales', scale) for scale in scales)
         if not self.scales:
             raise ValueError('PyramidNonLocal: scales=(); accepted: at least one')
-        inner = self._inner(reduction)
+        inner = self.inner_channels(reduction)
         self.theta = nn.Conv2d(in_channels, inner, 1)
         self.phi = nn.Conv2d(in_channels, inner, 1)
         self.g = nn.Conv2d(in_channels, inner, 1)
-        self._add_output(inner * len(self.scales), norm_cfg)
+        self.build_output(inner * len(self.scales), norm_cfg)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.
@@ -71,7 +71,7 @@ class PyramidNonLocal(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         queries = as_heads(self.theta(x))
         levels = []
         for scale in self.scales:
@@ -79,4 +79,4 @@ class PyramidNonLocal(ContextLayer):
             keys, values = as_heads(self.phi(regions)), as_heads(self.g(regions))
             levels.append(scaled_dot_product_attention(queries, keys, values))
         y = torch.cat(levels, dim=3)[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self._output(y)
+        return x + self.output(y)

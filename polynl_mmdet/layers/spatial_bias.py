@@ -15,7 +15,7 @@ from .context_layer import ContextLayer
 
 
 class SpatialBiasTerm(ContextLayer):
-    """What Spatial Bias adds to the result of a 1x1 convolution: ``W relu(BN(maps(X)))``.
+    """Term that Spatial Bias adds to the result of a 1x1 convolution: ``W relu(BN(maps(X)))``.
 
     ``maps(X)``: a 1x1 convolution to S + 2 channels, BN and ReLU; adaptive average pooling to
     r x r; the r^2 positions become the channels of a 1-D convolution (r^2 to r^2, kernel 3, no
@@ -25,8 +25,14 @@ class SpatialBiasTerm(ContextLayer):
     1x1 convolution. A batch norm works on each channel alone and a convolution is linear, so the
     maps can as well have a batch norm and a 1x1 convolution W of their own whose results are added:
     the same function, in which every other weight keeps the shape that it has without the maps.
-    W starts at 0, so that a network which the term is added to computes what it did before. With
-    ``norm_eval=True`` (usual in detectors) the batch norms keep their initial statistics.
+    W starts at 0, so that a network which the term is added to computes what it did before.
+
+    With a ``stride``, the first convolution has it, and the map that is pooled is the strided one.
+    So it is in the code that the authors uploaded first; their present code pools the map without a
+    stride, which gives somewhat other averages.
+
+    With ``norm_eval=True`` (usual in detectors) both batch norms keep their initial statistics,
+    mean 0 and variance 1: they only scale and shift each channel by learned numbers.
 
     Args:
         in_channels (int): Channels of the input X.
@@ -53,10 +59,10 @@ class SpatialBiasTerm(ContextLayer):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
-        self.num_maps = self._positive('num_maps', num_maps)
-        self.grid = self._positive('grid', grid)
-        self._positive('out_channels', out_channels)
-        self._positive('stride', stride)
+        self.num_maps = self.check_positive('num_maps', num_maps)
+        self.grid = self.check_positive('grid', grid)
+        self.check_positive('out_channels', out_channels)
+        self.check_positive('stride', stride)
         self.reduce = nn.Conv2d(in_channels, num_maps + 2, 1, stride=stride, bias=False)
         self.reduce_norm = build_norm_layer(norm_cfg, num_maps + 2)[1]
         self.mix = nn.Conv1d(grid**2, grid**2, 3)
@@ -65,12 +71,12 @@ class SpatialBiasTerm(ContextLayer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Convolutions Xavier-uniform, norms 1 and 0, W = 0."""
+        """Set convolutions to Xavier-uniform, norms to 1 and 0, W to 0."""
         super().reset_parameters()
         nn.init.zeros_(self.expand.weight)
 
     def maps(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The S maps.
+        """Compute the S maps.
 
         Args:
             x (Tensor): (B, in_channels, H, W), floating point, of any size.
@@ -79,7 +85,7 @@ class SpatialBiasTerm(ContextLayer):
         Returns:
             Tensor: (B, S, *size).
         """
-        self._check_input(x)
+        self.check_input(x)
         reduced = self.reduce_norm(self.reduce(x)).relu()
         pooled = adaptive_avg_pool2d(reduced, self.grid)
         maps = self.mix(pooled.flatten(2).transpose(1, 2)).transpose(1, 2)
@@ -87,7 +93,7 @@ class SpatialBiasTerm(ContextLayer):
         return interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The term to add.
+        """Compute the term to add.
 
         Args:
             x (Tensor): (B, in_channels, H, W), floating point.
@@ -133,7 +139,7 @@ class SpatialBias(SpatialBiasTerm):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.

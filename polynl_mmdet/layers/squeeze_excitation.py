@@ -41,7 +41,7 @@ class SqueezeExcitation(ContextLayer):
     ) -> None:
         super().__init__(in_channels, init_cfg)
         self.gate_bias = gate_bias
-        inner = self._inner(reduction)
+        inner = self.inner_channels(reduction)
         self.squeeze = nn.Conv2d(in_channels, inner, 1)
         self.excite = nn.Conv2d(inner, in_channels, 1)
         self.reset_parameters()
@@ -54,7 +54,7 @@ class SqueezeExcitation(ContextLayer):
             nn.init.constant_(self.excite.bias, self.gate_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the layer.
 
         Args:
             x (Tensor): (B, C, H, W), floating point.
@@ -62,6 +62,6 @@ class SqueezeExcitation(ContextLayer):
         Returns:
             Tensor: (B, C, H, W).
         """
-        self._check_input(x)
+        self.check_input(x)
         squeezed = self.squeeze(x.mean(dim=(2, 3), keepdim=True)).relu()
         return x * self.excite(squeezed).sigmoid()

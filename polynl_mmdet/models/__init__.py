@@ -3,7 +3,7 @@
 from .backbones import MobileNetV1, SiteResNet, SiteResNeXt, SpatialBiasResNet
 from .dense_heads import RetinaFaceHead
 from .detectors import RetinaFace
-from .necks import MergeFPN, SSHContext, SSHContextModule
+from .necks import LevelContext, MergeFPN, SSHContext, SSHContextModule
 from .task_modules import FaceAssigner, LandmarkCoder
 from .test_time_augs import FaceTTAModel
 
@@ -11,6 +11,7 @@ __all__ = [
     'FaceAssigner',
     'FaceTTAModel',
     'LandmarkCoder',
+    'LevelContext',
     'MergeFPN',
     'MobileNetV1',
     'RetinaFace',

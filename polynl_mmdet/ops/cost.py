@@ -15,54 +15,58 @@ from typing import NamedTuple
 
 import torch
 
-from .precision import accumulator
+from .precision import accumulation_dtype
 
 
 class Rates(NamedTuple):
     """How fast one kind of device works in one dtype.
 
     Attributes:
-        products (float): Floating-point operations a second in an N C^2 product.
-        moment (float): Time of the second moment, relative to such a product.
-        cross (float): Time of the backward pass's moment G^T X, likewise.
-        squares (float): Operations a second in products of C x C matrices.
+        position_products (float): Floating-point operations a second in an N C^2 product.
+        second_moment (float): Time of X^T X, relative to such a product.
+        cross_moment (float): Time of the backward pass's G^T X, likewise.
+        channel_products (float): Operations a second in products of C x C matrices.
         passes (float): Bytes a second in element-wise work, read and written counted alike.
         overhead (float): Seconds that an operation takes at least.
     """
 
-    products: float
-    moment: float
-    cross: float
-    squares: float
+    position_products: float
+    second_moment: float
+    cross_moment: float
+    channel_products: float
     passes: float
     overhead: float
 
 
 class Work(NamedTuple):
-    """How much of everything a form takes: see :func:`seconds`."""
+    """How many of each a form takes; passes over N x C and over C x C values.
 
-    products: int
-    moments: int
-    crosses: int
-    squares: int
+    Of the position products, ``wide`` are done in float32 where the input is float16 on CUDA.
+    """
+
+    position_products: int
+    wide: int
+    second_moments: int
+    cross_moments: int
+    channel_products: int
     passes: int
-    square_passes: int
+    channel_passes: int
     operations: int
 
 
 # Counted in literal.py and covariance.py.
 FORWARD = {
-    'literal': Work(3, 0, 0, 0, 13, 0, 10),
-    'covariance': Work(1, 1, 0, 1, 0, 8, 14),
+    'literal': Work(3, 0, 0, 0, 0, 13, 0, 10),
+    'covariance': Work(1, 0, 1, 0, 1, 0, 8, 14),
 }
 BACKWARD = {
-    'literal': Work(8, 0, 0, 0, 26, 0, 28),
-    'covariance': Work(2, 0, 1, 3, 0, 24, 30),
+    'literal': Work(8, 4, 0, 0, 0, 26, 0, 28),
+    'covariance': Work(2, 0, 0, 1, 3, 0, 24, 30),
 }
 
-# CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads. Products and moments are measured in
-# every dtype; squares and passes in float32, from both forms' times at N between 0.5 C and 2 C, and
-# carried over to the others. benchmarks/calibrate.py measures all of them anew.
+# CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads. Position products and moments are
+# measured in every dtype; channel products and passes in float32, from both forms' times at N
+# between 0.5 C and 2 C, and carried over to the others. benchmarks/calibrate.py measures them anew.
 # CUDA: not measured; a data-centre GPU's data sheet, and every product at the same rate.
 RATES = {
     ('cpu', torch.float32): Rates(1.8e11, 0.80, 0.95, 1.3e11, 3.0e10, 4e-6),
@@ -79,7 +83,7 @@ RATES = {
 def cheaper_method(
     shape: Sequence[int], dtype: torch.dtype, device_type: str, needs_grad: bool
 ) -> str:
-    """'literal' or 'covariance': what is expected to take less time.
+    """Return 'literal' or 'covariance', whichever is expected to take less time.
 
     Args:
         shape (Sequence[int]): (B, C, *spatial).
@@ -98,21 +102,31 @@ def cheaper_method(
 def seconds(
     method: str, shape: Sequence[int], dtype: torch.dtype, device_type: str, needs_grad: bool
 ) -> float:
-    """The model's time of one forward (and backward) pass; arguments as in cheaper_method."""
+    """Return the modelled time of one forward (and backward) pass, as in cheaper_method."""
     table = 'cpu' if device_type == 'cpu' else 'cuda'
     rates = RATES.get((table, dtype)) or RATES[table, torch.float32]
     parts = [FORWARD[method]] + ([BACKWARD[method]] if needs_grad else [])
     work = Work(*(sum(counts) for counts in zip(*parts)))
     batch, channels = shape[0], shape[1]
     count = prod(shape[2:])
-    product = 2 * batch * count * channels**2 / rates.products
-    square = 2 * batch * channels**3 / rates.squares
+    operations = 2 * batch * count * channels**2
+    position_product = operations / rates.position_products
+    wide = work.wide if (table, dtype) == ('cuda', torch.float16) else 0
+    wide_product = operations / RATES['cuda', torch.float32].position_products
+    channel_product = 2 * batch * channels**3 / rates.channel_products
     one_pass = batch * channels * count * dtype.itemsize / rates.passes
-    square_pass = batch * channels**2 * accumulator(dtype).itemsize / rates.passes
+    channel_pass = batch * channels**2 * accumulation_dtype(dtype).itemsize / rates.passes
+    position_products = (
+        work.position_products
+        - wide
+        + work.second_moments * rates.second_moment
+        + work.cross_moments * rates.cross_moment
+    )
     return (
-        (work.products + work.moments * rates.moment + work.crosses * rates.cross) * product
-        + work.squares * square
+        position_products * position_product
+        + wide * wide_product
+        + work.channel_products * channel_product
         + work.passes * one_pass
-        + work.square_passes * square_pass
+        + work.channel_passes * channel_pass
         + work.operations * rates.overhead
     )

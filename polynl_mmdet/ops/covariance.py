@@ -8,136 +8,136 @@ gradients.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from .layout import Positions, cut, put, spans
-from .precision import accumulator
-from .products import add_transform_, alone, cross_moment, transform
+from .layout import Positions, chunk_spans, read_chunk, write_chunk
+from .parameters import Mixing, Projections, cast
+from .precision import accumulation_dtype
+from .products import add_product_, cross_moment, is_single_sample, multiply
 
 
-class Parameters(NamedTuple):
-    """What the layer learns: weights (C, C) out x in, scalars (), biases (C,) or None."""
-
-    w1: Tensor
-    w2: Tensor
-    w3: Tensor
-    alpha: Tensor
-    beta: Tensor
-    b1: Tensor | None
-    b2: Tensor | None
-    b3: Tensor | None
-
-    def to(self, dtype: torch.dtype) -> Parameters:
-        return Parameters(*(p if p is None or p.dtype == dtype else p.to(dtype) for p in self))
-
-
-class Moments(NamedTuple):
-    """What the backward pass needs beside the input: N S (B, C, C), mean (B, C) or None, a (B, C).
-
-    The second moment is kept as a sum: dividing its C x C entries by N would take a pass over them,
-    where dividing what is made of it takes one over C.
-    """
-
-    second: Tensor
-    mean: Tensor | None
-    context: Tensor
-
-
-def forward(x: Tensor, p: Parameters) -> tuple[Tensor, Moments]:
-    """Z of the layer, and the moments it was made from.
+def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Compute the context of an input.
 
     Args:
         x (Tensor): (B, C, *spatial), not empty.
-        p (Parameters): In any floating-point dtype.
+        p (Projections): In any floating-point dtype.
 
     Returns:
-        tuple[Tensor, Moments]: Z like ``x``; the moments in float32 or better.
+        tuple: The context (B, C), in float32 or better; and what :func:`context_backward` would
+        otherwise compute again: N S and the mean, or nothing where they are larger than ``x``.
     """
     layout = Positions(x)
-    p = p.to(accumulator(x.dtype))
-    found = _moments(x, p, layout)
-    return _apply(x, p, found.context, layout), found
+    p = cast(p, accumulation_dtype(x.dtype))
+    second, mean = moments = _moments(x, p, layout)
+    keep = second.numel() * second.itemsize <= x.numel() * x.itemsize
+    return _context(second, mean, p, layout.count), (moments if keep else ())
 
 
-def moments(x: Tensor, p: Parameters) -> Moments:
-    """The moments of ``x`` that the layer is a function of; arguments as in :func:`forward`."""
-    return _moments(x, p.to(accumulator(x.dtype)), Positions(x))
-
-
-def _moments(x: Tensor, p: Parameters, layout: Positions) -> Moments:
-    second = cross_moment(x, x, layout)
-    mean = x.mean(tuple(range(2, x.dim())), dtype=second.dtype) if _biased(p) else None
-    return Moments(second, mean, _context(second, mean, p, layout.count))
-
-
-def plain(x: Tensor, p: Parameters) -> Tensor:
-    """The same in few plain operations, for tracers and for differentiating twice."""
-    acc = accumulator(x.dtype)
-    p = p.to(acc)
-    columns = x.flatten(2)
-    wide = columns.to(acc)
-    second = torch.matmul(wide, wide.transpose(1, 2))
-    mean = wide.mean(2) if _biased(p) else None
-    matrix = _mixing(p, _context(second, mean, p, columns.shape[2]))
-    if acc == x.dtype:
-        matrix = matrix + p.alpha * torch.eye(x.shape[1], dtype=acc, device=x.device)
-        z = torch.matmul(matrix, columns)
-    else:
-        z = torch.matmul(matrix.to(x.dtype), columns) + p.alpha.to(x.dtype) * columns
-    if p.b3 is not None:
-        z = z + (p.beta * p.b3).to(x.dtype)[:, None]
-    return z.reshape(x.shape)
-
-
-def backward(
-    grad: Tensor, x: Tensor, p: Parameters, found: Moments, needs: tuple[bool, ...]
+def context_backward(
+    d_context: Tensor,
+    dx: Tensor | None,
+    x: Tensor,
+    p: Projections,
+    moments: tuple[Tensor | None, ...],
+    needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the input and of every parameter.
+    """Compute the gradients of :func:`context`.
 
     Args:
-        grad (Tensor): dL/dZ, like ``x``.
-        x (Tensor): (B, C, *spatial), the layer's input.
-        p (Parameters): The layer's parameters.
-        found (Moments): From :func:`forward` or :func:`moments`.
+        d_context (Tensor): dL/da, (B, C).
+        dx (Tensor, optional): The gradient of ``x`` through everything else, to be added to, in
+            place; None stands for zero.
+        x (Tensor): (B, C, *spatial), the input.
+        p (Projections): The parameters.
+        moments (tuple): From :func:`context`.
         needs (tuple[bool, ...]): For ``x`` and each parameter, whether its gradient is wanted.
 
     Returns:
         tuple[Tensor | None, ...]: For ``x`` and each parameter, in the dtype sums are kept in.
     """
     layout = Positions(x)
-    p = p.to(accumulator(x.dtype))
-    second, mean, context = found
-    cross = cross_moment(grad, x, layout)  # K = G^T X, all that the parameters need of G
-    per_channel = (p.w3 * cross).sum(1)
-    d_context = p.beta * per_channel
+    p = cast(p, accumulation_dtype(x.dtype))
     grads = dict.fromkeys(p._fields)
-    if needs[3]:
-        grads['w3'] = _batch_sum(cross * (p.beta * context)[:, None, :])
-    if needs[4]:
-        grads['alpha'] = cross.diagonal(dim1=1, dim2=2).sum()
-    if needs[5]:
-        grads['beta'] = (per_channel * context).sum()
-    if p.b3 is not None and (needs[5] or needs[8]):
-        grad_sum = grad.flatten(2).sum((0, 2), dtype=p.b3.dtype)
-        grads['b3'] = p.beta * grad_sum
-        if needs[5]:
-            grads['beta'] = grads['beta'] + torch.dot(grad_sum, p.b3)
-    if any(needs[i] for i in (1, 2, 6, 7)):
+    if any(needs[1:]):
+        second, mean = moments or _moments(x, p, layout)
         grads.update(_projection_grads(p, second, mean, d_context, layout.count))
-    dx = _input_grad(grad, x, p, context, d_context, layout) if needs[0] else None
-    return (dx, *(grads[name] for name in p._fields))
+    if needs[0]:
+        dx = _add_input_grad(dx, x, p, d_context, layout)
+    return (dx, *grads.values())
 
 
-def _biased(p: Parameters) -> bool:
-    return p.b1 is not None or p.b2 is not None
+def mix(x: Tensor, context: Tensor, q: Mixing) -> Tensor:
+    """Compute ``Z = (alpha I + beta W3 diag(a)) x + beta b3``.
+
+    Args:
+        x (Tensor): (B, C, *spatial), not empty.
+        context (Tensor): (B, C), in the dtype sums are kept in.
+        q (Mixing): In any floating-point dtype.
+
+    Returns:
+        Tensor: Like ``x``.
+    """
+    q = cast(q, context.dtype)
+    shift = None if q.b3 is None else (q.beta * q.b3).unsqueeze(1)
+    return _apply(_branch_matrix(q, context), q.alpha, x, shift, Positions(x))
 
 
-def _context(second: Tensor, mean: Tensor | None, p: Parameters, count: int) -> Tensor:
-    """(B, C): the mean over positions of ``(x W1 + b1) (.) (x W2 + b2)``; ``second`` is N S."""
-    context = (_squares(p.w1, second) * p.w2).sum(2) * (1.0 / count)
+def mix_backward(
+    grad: Tensor, x: Tensor, context: Tensor, q: Mixing, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """Compute the gradients of :func:`mix`.
+
+    Args:
+        grad (Tensor): dL/dZ, like ``x``.
+        x (Tensor): (B, C, *spatial), the input.
+        context (Tensor): (B, C).
+        q (Mixing): The parameters.
+        needs (tuple[bool, ...]): For ``x``, the context and each parameter, whether its gradient is
+            wanted.
+
+    Returns:
+        tuple[Tensor | None, ...]: For ``x``, the context and each parameter.
+    """
+    layout = Positions(x)
+    q = cast(q, context.dtype)
+    cross = cross_moment(grad, x, layout)  # K = G^T X, all that the parameters need of G
+    per_channel = (q.w3 * cross).sum(1)
+    grads = dict.fromkeys(q._fields)
+    if needs[2]:
+        grads['w3'] = _sum_over_batch(cross * (q.beta * context).unsqueeze(1))
+    if needs[3]:
+        grads['alpha'] = cross.diagonal(dim1=1, dim2=2).sum()
+    if needs[4]:
+        grads['beta'] = (per_channel * context).sum()
+    if q.b3 is not None and (needs[4] or needs[5]):
+        grad_sum = grad.flatten(2).sum((0, 2), dtype=q.b3.dtype)
+        grads['b3'] = q.beta * grad_sum
+        if needs[4]:
+            grads['beta'] = grads['beta'] + torch.dot(grad_sum, q.b3)
+    dx = None
+    if needs[0]:
+        matrix = _branch_matrix(q, context).transpose(1, 2)
+        dx = _apply(matrix, q.alpha, grad, None, layout)
+    return (dx, q.beta * per_channel, *grads.values())
+
+
+def _moments(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, Tensor | None]:
+    """Return N S (B, C, C), and the mean (B, C) where a bias asks for it.
+
+    The second moment stays a sum: dividing its C x C entries by N would take a pass over them,
+    where dividing what is made of it takes one over C.
+    """
+    second = cross_moment(x, x, layout)
+    if p.b1 is None and p.b2 is None:
+        return second, None
+    return second, x.mean(tuple(range(2, x.dim())), dtype=second.dtype)
+
+
+def _context(second: Tensor, mean: Tensor | None, p: Projections, count: int) -> Tensor:
+    """Return (B, C), the mean of ``(x W1 + b1) (.) (x W2 + b2)``, from the moments."""
+    context = (_left_multiply(p.w1, second) * p.w2).sum(2) * (1.0 / count)
     if p.b1 is not None:
         context = context + p.b1 * (mean @ p.w2.t())
     if p.b2 is not None:
@@ -147,72 +147,14 @@ def _context(second: Tensor, mean: Tensor | None, p: Parameters, count: int) -> 
     return context
 
 
-def _squares(weight: Tensor, matrices: Tensor) -> Tensor:
-    """(C, C), (B, C, C) -> (B, C, C): ``weight @ matrices``."""
-    if alone(matrices):
-        return torch.mm(weight, matrices[0])[None]
-    return torch.matmul(weight, matrices)
-
-
-def _batch_sum(matrices: Tensor) -> Tensor:
-    """(B, C, C) -> (C, C); for one sample without a pass."""
-    return matrices[0] if matrices.shape[0] == 1 else matrices.sum(0)
-
-
-def _mixing(p: Parameters, context: Tensor) -> Tensor:
-    """(B, C, C): beta W3 diag(a)."""
-    return p.w3 * (p.beta * context)[:, None, :]
-
-
-def _with_residual(matrix: Tensor, alpha: Tensor) -> Tensor:
-    """``matrix + alpha I``, written into a fresh ``matrix``."""
-    matrix.diagonal(dim1=1, dim2=2).add_(alpha)
-    return matrix
-
-
-def _in_pieces(x: Tensor, layout: Positions) -> bool:
-    """Whether the input is worked on through small scratch copies in a wide dtype.
-
-    So it is where no (B, C, N) view exists, and for float16 on a CPU, whose float16 products take
-    30 to 100 times as long as float32 ones.
-    """
-    return not layout.merged or (x.dtype == torch.float16 and x.device.type == 'cpu')
-
-
-def _apply(x: Tensor, p: Parameters, context: Tensor, layout: Positions) -> Tensor:
-    """Z = (alpha I + beta W3 diag(a)) x + beta b3."""
-    matrix = _mixing(p, context)
-    shift = None if p.b3 is None else (p.beta * p.b3)[:, None]
-    if _in_pieces(x, layout):
-        _with_residual(matrix, p.alpha)
-        xs = layout.pieces(x)
-        out = layout.empty(xs)
-        for span in spans(xs):
-            z = transform(matrix, cut(xs, span), layout.channels_last)
-            put(out, span, z if shift is None else z.add_(shift))
-        return layout.restore(out)
-    columns = layout.view(x)
-    folded = matrix.dtype == x.dtype
-    if folded:
-        _with_residual(matrix, p.alpha)
-    z = transform(matrix.to(x.dtype), columns, layout.channels_last)
-    if not folded:
-        # alpha is not folded into a 16-bit matrix: rounding it there would cost as much again as
-        # rounding the result does.
-        z.addcmul_(columns, p.alpha.to(x.dtype))
-    if shift is not None:
-        z.add_(shift)
-    return layout.restore(z)
-
-
 def _projection_grads(
-    p: Parameters, second: Tensor, mean: Tensor | None, d_context: Tensor, count: int
+    p: Projections, second: Tensor, mean: Tensor | None, d_context: Tensor, count: int
 ) -> dict[str, Tensor]:
-    """Gradients of w1, w2, b1, b2, of which the context is a function; ``second`` is N S."""
-    share = (d_context * (1.0 / count))[:, :, None]
+    """Return the gradients of w1, w2, b1 and b2."""
+    share = (d_context * (1.0 / count)).unsqueeze(2)
     grads = {
-        'w1': _batch_sum(_squares(p.w2, second).mul_(share)),
-        'w2': _batch_sum(_squares(p.w1, second).mul_(share)),
+        'w1': _sum_over_batch(_left_multiply(p.w2, second).mul_(share)),
+        'w2': _sum_over_batch(_left_multiply(p.w1, second).mul_(share)),
     }
     if p.b1 is not None:
         mean_right = mean @ p.w2.t()
@@ -225,42 +167,88 @@ def _projection_grads(
     return grads
 
 
-def _input_grad(
-    grad: Tensor,
-    x: Tensor,
-    p: Parameters,
-    context: Tensor,
-    d_context: Tensor,
-    layout: Positions,
+def _add_input_grad(
+    dx: Tensor | None, x: Tensor, p: Projections, d_context: Tensor, layout: Positions
 ) -> Tensor:
-    """dX = (alpha I + beta W3 diag(a))^T G + T x + t: through Z, through S and through the mean."""
-    matrix = _mixing(p, context)
-    share = (d_context * (1.0 / layout.count))[:, :, None]
-    half = _squares(p.w1.t(), share * p.w2)
-    through = half + half.transpose(1, 2)
+    """Return ``dx + T x + t``: what comes through S and, with biases, through the mean."""
+    share = d_context * (1.0 / layout.count)
+    half = _left_multiply(p.w1.t(), share.unsqueeze(2) * p.w2)
+    matrix = half + half.transpose(1, 2)
     shift = None
-    if _biased(p):
-        zero = torch.zeros_like(d_context)
-        shift = (zero if p.b1 is None else d_context * p.b1) @ p.w2
-        shift = shift + (zero if p.b2 is None else d_context * p.b2) @ p.w1
-        shift = (shift * (1.0 / layout.count))[:, :, None]
-    if _in_pieces(x, layout):
-        _with_residual(matrix, p.alpha)
-        xs, gs = layout.pieces(x), layout.pieces(grad)
-        out = layout.empty(xs)
-        for span in spans(xs):
-            d = transform(matrix.transpose(1, 2), cut(gs, span), layout.channels_last)
-            add_transform_(d, through, cut(xs, span), layout.channels_last)
-            put(out, span, d if shift is None else d.add_(shift))
+    if p.b1 is not None:
+        shift = (share * p.b1) @ p.w2
+    if p.b2 is not None:
+        other = (share * p.b2) @ p.w1
+        shift = other if shift is None else shift + other
+    shift = None if shift is None else shift.unsqueeze(2)
+    if dx is None:
+        return _apply(matrix, None, x, shift, layout)
+    if _needs_chunks(x, layout):
+        xs, ds = layout.chunkable(x), layout.chunkable(dx)
+        for span in chunk_spans(xs):
+            d = add_product_(
+                read_chunk(ds, span), matrix, read_chunk(xs, span), layout.channels_last
+            )
+            write_chunk(ds, span, d if shift is None else d.add_(shift))
+        return layout.restore(ds)
+    d = layout.view(dx)
+    add_product_(d, matrix.to(x.dtype), layout.view(x), layout.channels_last)
+    return layout.restore(d if shift is None else d.add_(shift))
+
+
+def _apply(
+    matrix: Tensor, alpha: Tensor | None, x: Tensor, shift: Tensor | None, layout: Positions
+) -> Tensor:
+    """Return ``(matrix + alpha I) x + shift``, in the given layout; ``matrix`` is written to."""
+    if _needs_chunks(x, layout):
+        _add_to_diagonal_(matrix, alpha)
+        xs = layout.chunkable(x)
+        out = layout.empty_like(xs)
+        for span in chunk_spans(xs):
+            z = multiply(matrix, read_chunk(xs, span), layout.channels_last)
+            write_chunk(out, span, z if shift is None else z.add_(shift))
         return layout.restore(out)
-    columns, g = layout.view(x), layout.view(grad)
+    columns = layout.view(x)
     folded = matrix.dtype == x.dtype
     if folded:
-        _with_residual(matrix, p.alpha)
-    d = transform(matrix.to(x.dtype).transpose(1, 2), g, layout.channels_last)
-    add_transform_(d, through.to(x.dtype), columns, layout.channels_last)
-    if not folded:
-        d.addcmul_(g, p.alpha.to(x.dtype))
+        _add_to_diagonal_(matrix, alpha)
+    z = multiply(matrix.to(x.dtype), columns, layout.channels_last)
+    if not folded and alpha is not None:
+        # alpha is not folded into a 16-bit matrix: rounding it there would cost as much again as
+        # rounding the result does.
+        z.addcmul_(columns, alpha.to(x.dtype))
     if shift is not None:
-        d.add_(shift)
-    return layout.restore(d)
+        z.add_(shift)
+    return layout.restore(z)
+
+
+def _needs_chunks(x: Tensor, layout: Positions) -> bool:
+    """Return whether the input is worked on through small scratch copies in a wide dtype.
+
+    So it is where no (B, C, N) view exists, and for float16 on a CPU, whose float16 products take
+    30 to 100 times as long as float32 ones.
+    """
+    return not layout.merged or (x.dtype == torch.float16 and x.device.type == 'cpu')
+
+
+def _branch_matrix(q: Mixing, context: Tensor) -> Tensor:
+    """Return (B, C, C), ``beta W3 diag(a)``."""
+    return q.w3 * (q.beta * context).unsqueeze(1)
+
+
+def _add_to_diagonal_(matrix: Tensor, alpha: Tensor | None) -> None:
+    """Add ``alpha I`` in place."""
+    if alpha is not None:
+        matrix.diagonal(dim1=1, dim2=2).add_(alpha)
+
+
+def _left_multiply(weight: Tensor, matrices: Tensor) -> Tensor:
+    """Return ``weight @ matrices``: (C, C), (B, C, C) -> (B, C, C)."""
+    if is_single_sample(matrices):
+        return torch.mm(weight, matrices[0])[None]
+    return torch.matmul(weight, matrices)
+
+
+def _sum_over_batch(matrices: Tensor) -> Tensor:
+    """Return the sum of (B, C, C) over the samples; of one sample without a pass."""
+    return matrices[0] if matrices.shape[0] == 1 else matrices.sum(0)

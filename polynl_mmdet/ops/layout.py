@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .precision import accumulator
+from .precision import accumulation_dtype
 
 
 class Positions:
@@ -54,52 +54,52 @@ class Positions:
         self.merged = compiling or (self._one_axis and 1 in (step, x.stride(1)))
 
     def view(self, t: Tensor) -> Tensor:
-        """(B, C, *spatial) as (B, C, N); a copy only if ``t`` lies in memory otherwise than x."""
+        """Return (B, C, *spatial) as (B, C, N); a copy only if ``t`` has other strides than x."""
         return self._sort(t).flatten(2)
 
-    def pieces(self, t: Tensor) -> Tensor:
-        """``t`` in the order of ``view``, as (B, C, S, ...), to be cut along axis 2."""
+    def chunkable(self, t: Tensor) -> Tensor:
+        """Return ``t`` in the order of ``view``, as (B, C, S, ...), to be split along axis 2."""
         t = self._sort(t)
         return t.flatten(2) if self._one_axis else t
 
     def restore(self, t: Tensor) -> Tensor:
-        """The inverse of ``view`` and of ``pieces``, without a copy."""
+        """Undo ``view`` or ``chunkable``, without a copy."""
         t = t.unflatten(2, self._sizes) if t.dim() == 3 else t
         if self._sorted:
             return t
         inverse = [self._order.index(axis) for axis in range(len(self._order))]
         return t.permute(inverse)
 
-    def _sort(self, t: Tensor) -> Tensor:
-        return t if self._sorted else t.permute(self._order)
-
-    def empty(self, t: Tensor) -> Tensor:
-        """Memory for a result like ``t``, itself a result of ``pieces``; same dtype."""
+    def empty_like(self, t: Tensor) -> Tensor:
+        """Return memory for a result like ``t``, itself a result of ``chunkable``."""
         if self.channels_last:
             return t.new_empty((t.shape[0], *t.shape[2:], t.shape[1])).movedim(-1, 1)
         return t.new_empty(t.shape)
 
+    def _sort(self, t: Tensor) -> Tensor:
+        return t if self._sorted else t.permute(self._order)
 
-def spans(t: Tensor) -> list[tuple[int, int]]:
-    """(start, length) along axis 2 of (B, C, S, ...), for scratch copies of bounded size.
 
-    A piece is about 4 MB on a CPU (it stays in the cache between its uses, and the allocator hands
-    the same pages out again) and 256 MB elsewhere. A compiler gets one piece, and no loop.
+def chunk_spans(t: Tensor) -> list[tuple[int, int]]:
+    """Return (start, length) along axis 2 of (B, C, S, ...), for scratch copies of bounded size.
+
+    A chunk is about 4 MB on a CPU (it stays in the cache between its uses, and the allocator hands
+    the same pages out again) and 256 MB elsewhere. A compiler gets one chunk, and no loop.
     """
     if torch.compiler.is_compiling():
         return [(0, t.shape[2])]
     budget = (4 if t.device.type == 'cpu' else 256) * 2**20
-    one = t.shape[0] * t.shape[1] * prod(t.shape[3:]) * accumulator(t.dtype).itemsize
+    one = t.shape[0] * t.shape[1] * prod(t.shape[3:]) * accumulation_dtype(t.dtype).itemsize
     length = max(1, budget // max(one, 1))
     return [(start, min(length, t.shape[2] - start)) for start in range(0, t.shape[2], length)]
 
 
-def cut(t: Tensor, span: tuple[int, int]) -> Tensor:
-    """One piece of (B, C, S, ...) as (B, C, n) in the dtype that sums are kept in."""
-    return t.narrow(2, *span).flatten(2).to(accumulator(t.dtype))
+def read_chunk(t: Tensor, span: tuple[int, int]) -> Tensor:
+    """Return one chunk of (B, C, S, ...) as (B, C, n), in the dtype that sums are kept in."""
+    return t.narrow(2, *span).flatten(2).to(accumulation_dtype(t.dtype))
 
 
-def put(target: Tensor, span: tuple[int, int], piece: Tensor) -> None:
+def write_chunk(target: Tensor, span: tuple[int, int], chunk: Tensor) -> None:
     """Write (B, C, n) into its place in (B, C, S, ...)."""
     place = target.narrow(2, *span)
-    place.copy_(piece.reshape(place.shape))
+    place.copy_(chunk.reshape(place.shape))

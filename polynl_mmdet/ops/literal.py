@@ -1,6 +1,8 @@
-"""Poly-NL in the order in which it was published: three N C^2 products.
+"""Poly-NL in the order in which it was published: three N C^2 products, eight more backward.
 
-The better order only where there are few positions for the channels; see cost.py.
+The better order only where there are few positions for the channels; see cost.py. Arguments and
+results are those of covariance.py. float16 is widened, as projections of large activations leave
+its range; on CUDA only where a product's operands would.
 """
 
 from __future__ import annotations
@@ -8,113 +10,127 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .covariance import Parameters
+from . import covariance
 from .layout import Positions
-from .precision import accumulator
-from .products import add_transform_, transform
+from .parameters import Mixing, Projections, cast
+from .precision import accumulation_dtype
+from .products import add_product_, multiply, widens_products
 
 
-def forward(x: Tensor, p: Parameters) -> Tensor:
-    """Z of the layer.
-
-    Args:
-        x (Tensor): (B, C, *spatial), not empty.
-        p (Parameters): In any floating-point dtype.
-
-    Returns:
-        Tensor: Like ``x``.
-    """
+def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[()]]:
+    """Compute the context (B, C) from both projections; nothing of them is kept."""
     layout = Positions(x)
-    columns = _columns(x, layout)
-    p = p.to(columns.dtype)
-    last = layout.channels_last
-    left, right = _projections(columns, p, last)
-    y = transform(_batched(p.w3, columns), _context(left, right) * columns, last)
-    if p.b3 is not None:
-        y = y + p.b3[:, None]
-    return layout.restore((p.alpha * columns + p.beta * y).to(x.dtype))
+    left, right = _projections(x, p, layout)
+    return (left * right).mean(2, dtype=accumulation_dtype(left.dtype)), ()
 
 
-def backward(
-    grad: Tensor, x: Tensor, p: Parameters, needs: tuple[bool, ...]
+def context_backward(
+    d_context: Tensor,
+    dx: Tensor | None,
+    x: Tensor,
+    p: Projections,
+    kept: tuple[()],
+    needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the input and of every parameter; the projections are computed again.
-
-    Args:
-        grad (Tensor): dL/dZ, like ``x``.
-        x (Tensor): (B, C, *spatial), the layer's input.
-        p (Parameters): The layer's parameters.
-        needs (tuple[bool, ...]): For ``x`` and each parameter, whether its gradient is wanted.
-
-    Returns:
-        tuple[Tensor | None, ...]: For ``x`` and each parameter, in the dtype they were computed in.
-    """
+    """Compute the gradients of :func:`context`; the projections are computed again."""
     layout = Positions(x)
     columns = _columns(x, layout)
-    g = layout.view(grad).to(columns.dtype)
-    acc = accumulator(columns.dtype)
-    p = p.to(columns.dtype)
-    last = layout.channels_last
-    left, right = _projections(columns, p, last)
-    context = _context(left, right)
-    d_y = p.beta * g
-    d_gated = transform(_batched(p.w3.t(), g), d_y, last)
-    d_context = (d_gated * columns).sum(2, keepdim=True, dtype=acc)
-    share = (d_context / layout.count).to(columns.dtype)
+    acc, last = d_context.dtype, layout.channels_last
+    left, right = _projections(x, p, layout)
+    share = (d_context / layout.count).to(columns.dtype).unsqueeze(2)
     d_left, d_right = share * right, share * left
     grads = dict.fromkeys(p._fields)
-    if needs[3] or needs[5]:
-        through = _over_batch(g, context * columns)
-        grads['w3'] = p.beta * through
-        grads['beta'] = (p.w3 * through).sum()
-    if needs[4]:
-        grads['alpha'] = (g * columns).sum(dtype=acc)
-    if p.b3 is not None:
-        grad_sum = g.sum((0, 2), dtype=acc)
-        grads['b3'] = p.beta * grad_sum
-        if needs[5]:
-            grads['beta'] = grads['beta'] + torch.dot(grad_sum, p.b3.to(acc))
     if needs[1]:
-        grads['w1'] = _over_batch(d_left, columns)
+        grads['w1'] = _sum_of_outer_products(d_left, columns)
     if needs[2]:
-        grads['w2'] = _over_batch(d_right, columns)
+        grads['w2'] = _sum_of_outer_products(d_right, columns)
     if p.b1 is not None:
         grads['b1'] = d_left.sum((0, 2), dtype=acc)
     if p.b2 is not None:
         grads['b2'] = d_right.sum((0, 2), dtype=acc)
-    dx = None
     if needs[0]:
-        dx = torch.addcmul(p.alpha * g, context, d_gated)
-        add_transform_(dx, _batched(p.w1.t(), g), d_left, last)
-        add_transform_(dx, _batched(p.w2.t(), g), d_right, last)
-        dx = layout.restore(dx)
-    return (dx, *(grads[name] for name in p._fields))
+        p = cast(p, columns.dtype)
+        w1, w2 = _batched(p.w1.t(), columns), _batched(p.w2.t(), columns)
+        if dx is None:
+            dx = multiply(w1, d_left, last)
+        else:
+            dx = add_product_(layout.view(dx).to(columns.dtype), w1, d_left, last)
+        dx = layout.restore(add_product_(dx, w2, d_right, last))
+    return (dx, *grads.values())
+
+
+def mix(x: Tensor, context: Tensor, q: Mixing) -> Tensor:
+    """Compute ``Z = alpha x + beta (W3 (a (.) x) + b3)``."""
+    if _stays_float16(x):  # a (.) x may leave its range, W3 diag(a) rather not
+        return covariance.mix(x, context, q)
+    layout = Positions(x)
+    columns = _columns(x, layout)
+    q = cast(q, columns.dtype)
+    gated = context.to(columns.dtype).unsqueeze(2) * columns
+    y = multiply(_batched(q.w3, columns), gated, layout.channels_last)
+    if q.b3 is not None:
+        y = y + q.b3.unsqueeze(1)
+    return layout.restore((q.alpha * columns + q.beta * y).to(x.dtype))
+
+
+def mix_backward(
+    grad: Tensor, x: Tensor, context: Tensor, q: Mixing, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """Compute the gradients of :func:`mix`."""
+    if _stays_float16(x):
+        return covariance.mix_backward(grad, x, context, q, needs)
+    layout = Positions(x)
+    columns = _columns(x, layout)
+    g = layout.view(grad).to(columns.dtype)
+    acc = context.dtype
+    q = cast(q, columns.dtype)
+    context = context.to(columns.dtype).unsqueeze(2)
+    d_gated = multiply(_batched(q.w3.t(), g), q.beta * g, layout.channels_last)
+    grads = dict.fromkeys(q._fields)
+    if needs[2] or needs[4]:
+        through = _sum_of_outer_products(g, context * columns)
+        grads['w3'] = q.beta * through
+        grads['beta'] = (q.w3 * through).sum()
+    if needs[3]:
+        grads['alpha'] = (g * columns).sum(dtype=acc)
+    if q.b3 is not None:
+        grad_sum = g.sum((0, 2), dtype=acc)
+        grads['b3'] = q.beta * grad_sum
+        if needs[4]:
+            grads['beta'] = grads['beta'] + torch.dot(grad_sum, q.b3.to(acc))
+    d_context = (d_gated * columns).sum(2, dtype=acc)
+    dx = layout.restore(torch.addcmul(q.alpha * g, context, d_gated)) if needs[0] else None
+    return (dx, d_context, *grads.values())
 
 
 def _columns(x: Tensor, layout: Positions) -> Tensor:
-    """(B, C, N); float16 widened, because projections of large activations leave its range."""
+    """Return (B, C, N), float16 widened."""
     columns = layout.view(x)
     return columns.float() if x.dtype == torch.float16 else columns
+
+
+def _stays_float16(x: Tensor) -> bool:
+    """Return whether float16 operands of a product need no widening, as it gives float32."""
+    return x.dtype == torch.float16 and widens_products(x)
 
 
 def _batched(weight: Tensor, columns: Tensor) -> Tensor:
     return weight.expand(columns.shape[0], -1, -1)
 
 
-def _projections(columns: Tensor, p: Parameters, last: bool) -> tuple[Tensor, Tensor]:
-    left = transform(_batched(p.w1, columns), columns, last)
-    right = transform(_batched(p.w2, columns), columns, last)
-    left = left if p.b1 is None else left + p.b1[:, None]
-    right = right if p.b2 is None else right + p.b2[:, None]
+def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, Tensor]:
+    columns = layout.view(x) if _stays_float16(x) else _columns(x, layout)
+    last = layout.channels_last
+    out_dtype = torch.float32 if columns.dtype == torch.float16 else columns.dtype
+    w1, w2, _, _ = cast(p, columns.dtype)
+    left = multiply(_batched(w1, columns), columns, last, out_dtype)
+    right = multiply(_batched(w2, columns), columns, last, out_dtype)
+    _, _, b1, b2 = cast(p, out_dtype)
+    left = left if b1 is None else left + b1.unsqueeze(1)
+    right = right if b2 is None else right + b2.unsqueeze(1)
     return left, right
 
 
-def _context(left: Tensor, right: Tensor) -> Tensor:
-    """(B, C, 1): Phi, the mean over positions."""
-    acc = accumulator(left.dtype)
-    return (left * right).mean(2, keepdim=True, dtype=acc).to(left.dtype)
-
-
-def _over_batch(a: Tensor, b: Tensor) -> Tensor:
-    """sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
-    return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulator(a.dtype))
+def _sum_of_outer_products(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
+    return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulation_dtype(a.dtype))

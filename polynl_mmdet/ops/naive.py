@@ -1,10 +1,12 @@
 """Poly-NL as the formula reads: what every faster form is compared with.
 
-Babiloni et al., "Poly-NL: Linear Complexity Non-local Layers With 3rd Order Polynomials",
+Babiloni et al., "Poly-NL: Linear Complexity Non-Local Layers With 3rd Order Polynomials",
 ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -19,16 +21,19 @@ def poly_nl_reference(
     b1: Tensor | None = None,
     b2: Tensor | None = None,
     b3: Tensor | None = None,
+    context_norm: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """``Z = alpha X + beta ((Phi(X W1 + b1 (.) X W2 + b2) (.) X) W3 + b3)``.
+    """Compute ``Z = alpha X + beta ((Norm(Phi(X W1 + b1 (.) X W2 + b2)) (.) X) W3 + b3)``.
 
-    Phi is the mean over the N positions, (.) the element-wise product.
+    Phi is the mean over the N positions, (.) the element-wise product, Norm over the C channels.
+    The paper's formula has no norm.
 
     Args:
         x (Tensor): (B, C, *spatial), floating point.
         w1, w2, w3 (Tensor): (C, C), stored out x in.
         alpha, beta (Tensor): One element each.
         b1, b2, b3 (Tensor, optional): (C,).
+        context_norm (Callable, optional): (B, C) -> (B, C). Defaults to None: no norm.
 
     Returns:
         Tensor: (B, C, *spatial).
@@ -36,8 +41,10 @@ def poly_nl_reference(
     rows = x.flatten(2).transpose(1, 2)  # (B, N, C)
     left = rows @ w1.T if b1 is None else rows @ w1.T + b1
     right = rows @ w2.T if b2 is None else rows @ w2.T + b2
-    context = (left * right).mean(dim=1, keepdim=True)  # Phi: (B, 1, C)
-    y = (context * rows) @ w3.T
+    context = (left * right).mean(dim=1)  # Phi: (B, C)
+    if context_norm is not None:
+        context = context_norm(context)
+    y = (context[:, None] * rows) @ w3.T
     if b3 is not None:
         y = y + b3
     z = alpha * rows + beta * y

@@ -1,24 +1,27 @@
 """Poly-NL for any number of spatial axes.
 
-Babiloni et al., "Poly-NL: Linear Complexity Non-local Layers With 3rd Order Polynomials",
+Babiloni et al., "Poly-NL: Linear Complexity Non-Local Layers With 3rd Order Polynomials",
 ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from . import covariance, literal
-from .checks import check_poly_nl_args
+from . import traceable
 from .cost import cheaper_method
-from .covariance import Parameters
+from .functions import FORMS, Context, Mix
 from .naive import poly_nl_reference
-from .precision import HALF
+from .parameters import group_parameters
+from .precision import SIXTEEN_BIT, accumulation_dtype
+
+METHODS = ('auto', *FORMS)
 
 
 def poly_nl(
@@ -32,15 +35,16 @@ def poly_nl(
     b2: Tensor | None = None,
     b3: Tensor | None = None,
     *,
+    context_norm: Callable[[Tensor], Tensor] | None = None,
     method: str = 'auto',
 ) -> Tensor:
-    """``Z = alpha X + beta ((Phi(X W1 + b1 (.) X W2 + b2) (.) X) W3 + b3)``.
+    """Compute ``Z = alpha X + beta ((Norm(Phi(X W1 + b1 (.) X W2 + b2)) (.) X) W3 + b3)``.
 
-    Phi is the mean over the N positions, (.) the element-wise product. Only ``x`` is kept for the
-    backward pass, beside C x C matrices. Gradients of every argument are exact, and so are second
-    ones (gradcheck and gradgradcheck pass): a backward pass that is itself recorded
-    (``create_graph=True``) computes the layer again in operations that autograd knows, at several
-    times the usual memory.
+    Phi is the mean over the N positions, (.) the element-wise product. Without ``context_norm`` it
+    is the paper's formula. Only ``x`` is kept for the backward pass, beside C x C matrices.
+    Gradients of every argument are exact, and so are second ones (gradcheck and gradgradcheck
+    pass): a backward pass that is itself recorded (``create_graph=True``) computes the layer again
+    in operations that autograd knows, at several times the usual memory.
 
     Sums over positions are kept in float32 for 16-bit inputs, so float16 activations of any size
     stay finite as long as the result does. Under autocast ``x`` is cast to autocast's dtype, as a
@@ -55,6 +59,9 @@ def poly_nl(
         w1, w2, w3 (Tensor): (C, C), stored out x in.
         alpha, beta (Tensor): One element each.
         b1, b2, b3 (Tensor, optional): (C,). Defaults to None.
+        context_norm (Callable, optional): What normalises the context: any differentiable function
+            (B, C) -> (B, C), such as a ``torch.nn.LayerNorm(C)``. It is called once, outside
+            autocast, with float32 for 16-bit inputs and else the dtype of ``x``. Defaults to None.
         method (str): The order in which the same function is computed. 'literal': three N C^2
             products forward and eight backward. 'covariance': two and three, and some C^3 ones.
             'auto': the cheaper by a measured model (cost.py). Defaults to 'auto'.
@@ -66,103 +73,51 @@ def poly_nl(
         TypeError: ``x`` is not floating point.
         ValueError: Shapes that do not match, or an unknown ``method``.
     """
+    if method not in METHODS:
+        raise ValueError(f'poly_nl: method={method!r}; accepted: {", ".join(METHODS)}')
     tracing = torch.jit.is_tracing() or torch.compiler.is_exporting()
-    with _quiet_tracer() if torch.jit.is_tracing() else nullcontext():
-        check_poly_nl_args(x, w1, w2, w3, alpha, beta, b1, b2, b3, method)
+    with _ignore_tracer_warnings() if torch.jit.is_tracing() else nullcontext():
+        p, q = group_parameters(x, w1, w2, w3, alpha, beta, b1, b2, b3)
         kind = x.device.type
         autocast = torch.is_autocast_enabled(kind)
-        if autocast and x.dtype in (torch.float32, *HALF):
+        if autocast and x.dtype in (torch.float32, *SIXTEEN_BIT):
             x = x.to(torch.get_autocast_dtype(kind))
-        # One element of any shape is a scalar from here on.
-        p = Parameters(w1, w2, w3, alpha.reshape(()), beta.reshape(()), b1, b2, b3)
         with torch.autocast(kind, enabled=False) if autocast else nullcontext():
+            norm = _identity if context_norm is None else context_norm
             if tracing:
-                return covariance.plain(x, p)
+                return traceable.mix(x, norm(traceable.context(x, p)), q)
             if x.numel() == 0:
-                return poly_nl_reference(x, *p.to(x.dtype))
-            wanted = torch.is_grad_enabled() and any(
-                t is not None and t.requires_grad for t in (x, *p)
-            )
+                acc = accumulation_dtype(x.dtype)
+                given = (w1, w2, w3, alpha, beta, b1, b2, b3)
+                given = (None if t is None else t.to(x.dtype) for t in given)
+                # The mean over no positions is NaN: 0 keeps a norm's gradients finite.
+                return poly_nl_reference(
+                    x, *given, lambda a: norm(a.nan_to_num().to(acc)).to(a.dtype)
+                )
             if method == 'auto':
-                choose = cheaper_method if torch.compiler.is_compiling() else _remembered_method
+                wanted = torch.is_grad_enabled() and any(
+                    t is not None and t.requires_grad for t in (x, *p, *q)
+                )
+                choose = cheaper_method if torch.compiler.is_compiling() else _cached_method
                 method = choose(x.shape, x.dtype, kind, wanted)
-            if wanted:
-                return _PolyNL.apply(method, x, *p)
-            if method == 'literal':
-                return literal.forward(x, p)
-            return covariance.forward(x, p)[0]
+            if torch.is_grad_enabled():
+                context, x = Context.apply(method, x, *p)
+                return Mix.apply(method, x, norm(context), *q)
+            form = FORMS[method]
+            context, _ = form.context(x, p)
+            return form.mix(x, norm(context), q)
 
 
-_remembered_method = lru_cache(maxsize=1024)(cheaper_method)
+def _identity(context: Tensor) -> Tensor:
+    return context
 
 
-class _PolyNL(torch.autograd.Function):
-    """Either form, keeping only the input (and C x C matrices) for the backward pass."""
-
-    @staticmethod
-    def forward(ctx, method: str, x: Tensor, *params: Tensor | None) -> Tensor:
-        p = Parameters(*params)
-        ctx.method = method
-        if method == 'literal':
-            ctx.save_for_backward(x, *p)
-            return _own(literal.forward(x, p))
-        z, moments = covariance.forward(x, p)
-        # Where S is larger than the input it is cheap to compute again.
-        second = moments.second
-        keep = second.numel() * second.itemsize <= x.numel() * x.itemsize
-        ctx.save_for_backward(x, *p, *(moments if keep else ()))
-        return _own(z)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *rest = ctx.saved_tensors
-        p, moments = Parameters(*rest[:8]), rest[8:]
-        needs = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return (None, *_differentiable_backward(grad, x, p, needs))
-        kind = x.device.type
-        autocast = torch.is_autocast_enabled(kind)
-        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
-            if ctx.method == 'literal':
-                grads = literal.backward(grad, x, p, needs)
-            else:
-                moments = covariance.Moments(*moments) if moments else covariance.moments(x, p)
-                grads = covariance.backward(grad, x, p, moments, needs)
-        return (None, *_as_given(grads, (x, *p), needs))
-
-
-def _own(z: Tensor) -> Tensor:
-    """``z`` as a tensor of its own: autograd forbids in-place work on a Function's view, and a
-    bottleneck adds its residual in place."""
-    return z.detach()
-
-
-def _differentiable_backward(
-    grad: Tensor, x: Tensor, p: Parameters, needs: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """The gradients as functions of all inputs that autograd can differentiate again."""
-    # Views: one tensor given for two arguments must count as two.
-    inputs = [None if t is None else t.view_as(t) for t in (x, *p)]
-    kind = x.device.type
-    with torch.autocast(kind, enabled=False):
-        z = covariance.plain(inputs[0], Parameters(*inputs[1:]))
-        wanted = [t for t, need in zip(inputs, needs) if need]
-        grads = iter(torch.autograd.grad(z, wanted, grad, create_graph=True))
-    return [next(grads) if need else None for need in needs]
-
-
-def _as_given(
-    grads: tuple[Tensor | None, ...],
-    inputs: tuple[Tensor | None, ...],
-    needs: tuple[bool, ...],
-) -> list[Tensor | None]:
-    """Gradients in the dtype of what they are gradients of; None where not asked for."""
-    return [g.to(t.dtype) if need else None for g, t, need in zip(grads, inputs, needs)]
+_cached_method = lru_cache(maxsize=1024)(cheaper_method)
 
 
 @contextmanager
-def _quiet_tracer():
-    """Shapes are only checked, and never end in the graph: the tracer's warnings would be false."""
+def _ignore_tracer_warnings():
+    """Ignore the tracer's warnings: shapes are only checked, and never end in the graph."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
         yield

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-HALF = (torch.float16, torch.bfloat16)
+SIXTEEN_BIT = (torch.float16, torch.bfloat16)
 
 
-def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """float32 for the 16-bit dtypes, the dtype itself for the others."""
-    return torch.float32 if dtype in HALF else dtype
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return float32 for the 16-bit dtypes, the dtype itself for the others."""
+    return torch.float32 if dtype in SIXTEEN_BIT else dtype

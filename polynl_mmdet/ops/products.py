@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .layout import Positions, cut, spans
-from .precision import accumulator
+from .layout import Positions, chunk_spans, read_chunk
+from .precision import SIXTEEN_BIT, accumulation_dtype
 
 # A product below this many floating-point operations a sample is over before slicing pays.
 _WORTH_SLICING = 2e7
@@ -19,30 +19,43 @@ _WORTH_SLICING = 2e7
 _SPLITS = 4
 _NARROW, _NARROW_SPLITS = 128, 8
 _POSITIONS_A_SPLIT = 256
-# Whether CUDA's product of 16-bit operands can give its float32 sums unrounded.
 _CUDA_WIDENS = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
 
 
-def alone(x: Tensor) -> bool:
-    """Whether ``x`` is one sample, whose products run faster without the batch axis.
+def is_single_sample(x: Tensor) -> bool:
+    """Return whether ``x`` is one sample, whose products run faster without the batch axis.
 
     A compiler is always given the axis: it would make another program for a batch of one.
     """
     return x.shape[0] == 1 and not torch.compiler.is_compiling()
 
 
-def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
-    """``matrix @ x`` for every sample.
+def widens_products(x: Tensor) -> bool:
+    """Return whether products of 16-bit ``x`` can give their float32 sums unrounded: on CUDA."""
+    return _CUDA_WIDENS and x.is_cuda and x.dtype in SIXTEEN_BIT
+
+
+def multiply(
+    matrix: Tensor, x: Tensor, channels_last: bool, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return ``matrix @ x`` for every sample.
 
     Args:
         matrix (Tensor): (B, C, C), out x in.
         x (Tensor): (B, C, N), any layout.
         channels_last (bool): Which of the two layouts the result takes.
+        out_dtype (torch.dtype, optional): Another dtype than that of ``x`` takes what
+            :func:`widens_products` tells. Defaults to None.
 
     Returns:
         Tensor: (B, C, N).
     """
-    if alone(x):
+    if out_dtype not in (None, x.dtype):
+        if channels_last:
+            rows = torch.bmm(x.transpose(1, 2), matrix.transpose(1, 2), out_dtype=out_dtype)
+            return rows.transpose(1, 2)
+        return torch.bmm(matrix, x, out_dtype=out_dtype)
+    if is_single_sample(x):
         if channels_last:
             return torch.mm(x[0].t(), matrix[0].t()).t()[None]
         return torch.mm(matrix[0], x[0])[None]
@@ -51,9 +64,9 @@ def transform(matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     return torch.bmm(matrix, x)
 
 
-def add_transform_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
-    """``target += matrix @ x`` in place; shapes as in :func:`transform`."""
-    if alone(x):
+def add_product_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
+    """Add ``matrix @ x`` to ``target`` in place; shapes as in :func:`multiply`."""
+    if is_single_sample(x):
         if channels_last:
             target[0].t().addmm_(x[0].t(), matrix[0].t())
         else:
@@ -66,7 +79,7 @@ def add_transform_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: boo
 
 
 def cross_moment(g: Tensor, x: Tensor, layout: Positions) -> Tensor:
-    """``sum_n g_n x_n^T`` for every sample, summed in float32 or better.
+    """Return ``sum_n g_n x_n^T`` for every sample, summed in float32 or better.
 
     Args:
         g (Tensor): (B, C, *spatial).
@@ -77,28 +90,27 @@ def cross_moment(g: Tensor, x: Tensor, layout: Positions) -> Tensor:
         Tensor: (B, C, C), the channels of ``g`` first; float32 for 16-bit inputs, else their dtype.
     """
     symmetric = g is x
-    acc = accumulator(x.dtype)
+    acc = accumulation_dtype(x.dtype)
+    if layout.merged and widens_products(x):
+        return torch.bmm(layout.view(g), layout.view(x).transpose(1, 2), out_dtype=acc)
     if torch.compiler.is_compiling():
         g, x = layout.view(g).to(acc), layout.view(x).to(acc)
         return torch.bmm(g, x.transpose(1, 2))
-    if layout.merged and (acc == x.dtype or (x.is_cuda and _CUDA_WIDENS)):
+    if layout.merged and acc == x.dtype:
         x = layout.view(x)
-        g = x if symmetric else layout.view(g)
-        if acc == x.dtype:
-            return _moment(g, x)
-        return torch.bmm(g, x.transpose(1, 2), out_dtype=acc)
-    xs = layout.pieces(x)
-    gs = xs if symmetric else layout.pieces(g)
+        return _cross_moment_of_view(x if symmetric else layout.view(g), x)
+    xs = layout.chunkable(x)
+    gs = xs if symmetric else layout.chunkable(g)
     total = None
-    for span in spans(xs):
-        piece = cut(xs, span)
-        part = _moment(piece if symmetric else cut(gs, span), piece)
+    for span in chunk_spans(xs):
+        chunk = read_chunk(xs, span)
+        part = _cross_moment_of_view(chunk if symmetric else read_chunk(gs, span), chunk)
         total = part if total is None else total.add_(part)
     return total
 
 
-def _moment(g: Tensor, x: Tensor) -> Tensor:
-    """cross_moment of (B, C, N) views whose dtype is wide enough to sum in."""
+def _cross_moment_of_view(g: Tensor, x: Tensor) -> Tensor:
+    """Return cross_moment of (B, C, N) views whose dtype is wide enough to sum in."""
     batch, channels, count = x.shape
     sliced = x.device.type == 'cpu' and 2.0 * count * channels**2 >= _WORTH_SLICING
     if not sliced:
@@ -108,26 +120,26 @@ def _moment(g: Tensor, x: Tensor) -> Tensor:
     out = x.new_empty(batch, channels, channels)
     for sample in range(batch):
         if g is x:
-            _symmetric(x[sample], splits, out[sample])
+            _write_second_moment(x[sample], splits, out[sample])
         else:
-            _split_sum(g[sample], x[sample], splits, out[sample])
+            _write_product(g[sample], x[sample], splits, out[sample])
     return out
 
 
-def _symmetric(x: Tensor, splits: int, out: Tensor) -> None:
-    """(C, N) -> x x^T, by rows of blocks up to the diagonal; the rest is mirrored."""
+def _write_second_moment(x: Tensor, splits: int, out: Tensor) -> None:
+    """Write ``x x^T`` to (C, C): rows of blocks up to the diagonal, the rest mirrored."""
     channels = x.shape[0]
     blocks = 4 if channels >= 128 else 2 if channels >= 64 else 1
     height = -(-channels // blocks)
     for top in range(0, channels, height):
         end = min(top + height, channels)
-        part = _split_sum(x[top:end], x[:end], splits, out[top:end, :end])
+        part = _write_product(x[top:end], x[:end], splits, out[top:end, :end])
         if top:
             out[:top, top:end] = part[:, :top].t()
 
 
-def _split_sum(a: Tensor, b: Tensor, splits: int, out: Tensor) -> Tensor:
-    """(R, N), (C, N) -> a b^T in ``out``, as ``splits`` sums over positions side by side."""
+def _write_product(a: Tensor, b: Tensor, splits: int, out: Tensor) -> Tensor:
+    """Write ``a b^T`` of (R, N) and (C, N) to (R, C), as sums over parts of the positions."""
     if splits == 1:
         return torch.mm(a, b.t(), out=out)
     length = a.shape[1] // splits

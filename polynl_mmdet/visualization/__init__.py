@@ -1,4 +1,4 @@
-"""Drawn results, registered in mmdet's VISUALIZERS."""
+"""Visualizers, registered in mmdet's VISUALIZERS."""
 
 from .face_visualizer import FaceVisualizer
 

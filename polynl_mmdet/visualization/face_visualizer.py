@@ -1,4 +1,4 @@
-"""Drawn faces: boxes, scores and landmarks."""
+"""Draw faces: boxes, scores and landmarks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ BOX_COLOUR = (60, 255, 60)
 class FaceVisualizer(DetLocalVisualizer):
     """mmdet's DetLocalVisualizer for faces, annotated or detected.
 
-    The score stands above the box, where it hides nothing of the face, and landmarks (those
-    annotated, or all that were predicted) are dots.
+    The score is drawn above the box, where it hides nothing of the face; landmarks are dots.
 
     Args:
         point_colors (Sequence[tuple[int]]): RGB of each landmark. Defaults to :data:`COLOURS`.

@@ -14,13 +14,12 @@ The validation files of the last two have the four numbers of the box alone.
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from polynl_mmdet.errors import InputError
 from polynl_mmdet.wider_face.number_table import TableError, parse_table, quote
@@ -35,14 +34,13 @@ _ROW_MEANS = {
     'labelv2': '"x1 y1 x2 y2" and five landmarks "x y flag", or "x1 y1 x2 y2" alone',
 }
 _INVALID = 7  # column of the official format
-_ROWS_A_CHUNK = 16384
-_SIZE = re.compile(rb'\d{1,9}')  # of an image in pixels
-_ROW_OF_NUMBERS = re.compile(rb'[-+.\deE]+(\s+[-+.\deE]+)+')
+_SIZE = re.compile(r'[0-9]{1,9}')  # Of an image in pixels, or a number of faces.
+_ROW_OF_NUMBERS = re.compile(r'[-+.0-9eE]+(\s+[-+.0-9eE]+)+')
 
 
 @dataclass
 class FaceAnnotations:
-    """What an annotation file says, every number as it is there.
+    """The content of an annotation file, every number as it is there.
 
     Attributes:
         format (str): One of ``FORMATS``.
@@ -62,14 +60,14 @@ class FaceAnnotations:
     sizes: np.ndarray | None = None
 
     def boxes(self) -> np.ndarray:
-        """Boxes as x1, y1, x2, y2 in pixels: float64, shape (F, 4)."""
+        """Return the boxes as x1, y1, x2, y2 in pixels: float64, shape (F, 4)."""
         boxes = self.rows[:, :4].copy()
         if self.format != 'labelv2':
             boxes[:, 2:] += boxes[:, :2]
         return boxes
 
     def landmarks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks in the order of ``LANDMARKS``, and which of them are annotated.
+        """Return the landmarks in the order of ``LANDMARKS``, and which are annotated.
 
         Returns:
             tuple[np.ndarray, np.ndarray]: x, y in pixels, float64, shape (F, 5, 2), -1 where not
@@ -83,14 +81,14 @@ class FaceAnnotations:
         return np.where(annotated[..., None], marks[..., :2], -1.0), annotated
 
     def invalid(self) -> np.ndarray:
-        """The official ``invalid`` flag: bool, shape (F,); False where the format has none."""
+        """Return the official ``invalid`` flag: bool, shape (F,); False where there is none."""
         if self.format == 'bbx_gt':
             return self.rows[:, _INVALID] != 0
         return np.zeros(len(self.rows), dtype=bool)
 
 
 def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
-    """Read an annotation file. A progress bar shows if it takes more than three seconds.
+    """Read an annotation file.
 
     Args:
         path (str | Path): The file.
@@ -104,150 +102,115 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
     if fmt != 'auto' and fmt not in FORMATS:
         raise InputError('ann_format', repr(fmt), f"accepted: 'auto', {str(FORMATS)[1:-1]}")
     try:
-        data = path.read_bytes()
-        data = data[3:] if data.startswith(codecs.BOM_UTF8) else data
+        lines = path.read_bytes().decode('utf-8-sig').split('\n')
     except OSError as error:
-        raise InputError(
-            str(path), error.strerror or str(error), 'accepted: an annotation file of WIDER FACE'
-        ) from None
-    lines = data.split(b'\n')
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
+        reason = error.strerror or str(error)
+        raise InputError(str(path), reason, 'accepted: an annotation file of WIDER FACE') from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b'\n', 0, error.start) + 1
+        raise InputError(f'{path}:{line}', 'text that is not UTF-8', 'accepted: UTF-8') from None
+    used = [number for number, line in enumerate(lines) if line and not line.isspace()]
+    if not used:
         raise InputError(str(path), 'nothing in the file', 'accepted: an annotation file')
     if fmt == 'auto':
-        fmt = _guess_format(first)
+        fmt = _guess_format(lines[used[0]])
     scan = _scan_official if fmt == 'bbx_gt' else _scan_label
-    names, name_lines, row_lines, starts, sizes = scan(path, lines, fmt)
-    rows = _parse_rows(path, lines, row_lines, fmt)
+    images, row_lines = scan(path, lines, used, fmt == 'labelv2')
+    accepted = f'accepted: {_ROW_MEANS[fmt]}'
+    try:
+        rows = parse_table([lines[number] for number in row_lines], *_COLUMNS[fmt])
+    except TableError as error:
+        where = f'{path}:{row_lines[error.row] + 1}'
+        raise InputError(where, error.found, accepted) from None
     annotations = FaceAnnotations(
-        fmt, names, starts, rows, np.asarray(name_lines, dtype=np.int64) + 1, sizes
+        fmt,
+        [image.name for image in images],
+        np.array([image.start for image in images] + [len(rows)], dtype=np.int64),
+        rows if len(rows) else np.zeros((0, _COLUMNS[fmt][0])),
+        np.array([image.line + 1 for image in images], dtype=np.int64),
+        np.array([image.size for image in images]) if fmt == 'labelv2' else None,
     )
     boxes = annotations.boxes()
     negative = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if len(negative):
         line = row_lines[negative[0]]
-        raise InputError(
-            f'{path}:{line + 1}',
-            f'a box of negative size in {quote(lines[line])}',
-            f'accepted: {_ROW_MEANS[fmt]}',
-        )
+        found = f'a box of negative size in {quote(lines[line])}'
+        raise InputError(f'{path}:{line + 1}', found, accepted)
     return annotations
 
 
-def _guess_format(first: bytes) -> str:
-    if not first.startswith(b'#'):
+class _Image(NamedTuple):
+    """Where a file names an image: its line from 0, its first row, and its size if told."""
+
+    name: str
+    line: int
+    start: int
+    size: tuple[int, ...] = ()
+
+
+def _guess_format(first: str) -> str:
+    if not first.startswith('#'):
         return 'bbx_gt'
     words = first[1:].rsplit(None, 2)
-    return 'labelv2' if len(words) == 3 and all(w.isdigit() for w in words[1:]) else 'label'
+    return 'labelv2' if len(words) == 3 and ''.join(words[1:]).isdigit() else 'label'
 
 
-def _decode(path: Path, line: int, name: bytes) -> str:
-    try:
-        return name.decode('utf-8')
-    except UnicodeDecodeError:
-        raise InputError(
-            f'{path}:{line + 1}', f'a name that is not UTF-8: {quote(name)}', 'accepted: UTF-8'
-        ) from None
-
-
-def _scan_label(path: Path, lines: list[bytes], fmt: str) -> tuple:
-    """Find the header lines and the rows of a label file (line numbers from 0)."""
-    names, name_lines, row_lines, starts, sizes = [], [], [], [], []
-    for number, line in enumerate(lines):
-        if not line.startswith(b'#'):
-            if line and not line.isspace():
-                row_lines.append(number)
+def _scan_label(
+    path: Path, lines: list[str], used: list[int], with_size: bool
+) -> tuple[list[_Image], list[int]]:
+    """Find the images and the lines of the rows in a label file."""
+    accepted = 'accepted: "# name width height"' if with_size else 'accepted: "# name"'
+    images: list[_Image] = []
+    row_lines: list[int] = []
+    for number in used:
+        line = lines[number]
+        where = f'{path}:{number + 1}'
+        if not line.startswith('#'):
+            if not images:
+                raise InputError(where, f'{quote(line)} before any image is named', accepted)
+            row_lines.append(number)
             continue
         header = line[1:].strip()
-        if fmt == 'labelv2':
-            words = header.rsplit(None, 2)
-            if len(words) != 3 or not all(_SIZE.fullmatch(word) for word in words[1:]):
-                raise InputError(
-                    f'{path}:{number + 1}', quote(line), 'accepted: "# name width height"'
-                )
-            header = words[0]
-            sizes.append((int(words[1]), int(words[2])))
-        if not header:
-            raise InputError(f'{path}:{number + 1}', quote(line), 'accepted: "# name"')
-        names.append(_decode(path, number, header))
-        name_lines.append(number)
-        starts.append(len(row_lines))
-    if row_lines and (not name_lines or row_lines[0] < name_lines[0]):
-        raise InputError(
-            f'{path}:{row_lines[0] + 1}',
-            f'{quote(lines[row_lines[0]])} before any image is named',
-            'accepted: "# name" first',
-        )
-    starts.append(len(row_lines))
-    return (
-        names,
-        name_lines,
-        row_lines,
-        np.asarray(starts, dtype=np.int64),
-        np.asarray(sizes, dtype=np.int64).reshape(-1, 2) if fmt == 'labelv2' else None,
-    )
+        name, *size = header.rsplit(None, 2) if with_size and header else [header]
+        if not name or len(size) != 2 * with_size or not all(map(_SIZE.fullmatch, size)):
+            raise InputError(where, quote(line), accepted)
+        images.append(_Image(name, number, len(row_lines), tuple(map(int, size))))
+    return images, row_lines
 
 
-def _scan_official(path: Path, lines: list[bytes], fmt: str) -> tuple:
-    """Find names, counts and rows of an official file (line numbers from 0)."""
-    del fmt
-    names, name_lines, row_lines, starts = [], [], [], [0]
-    used = [number for number, line in enumerate(lines) if line and not line.isspace()]
+def _scan_official(
+    path: Path, lines: list[str], used: list[int], with_size: bool
+) -> tuple[list[_Image], list[int]]:
+    """Find the images and the lines of the rows in an official file."""
+    del with_size
+    images: list[_Image] = []
+    row_lines: list[int] = []
     at = 0
     while at < len(used):
         number = used[at]
         name = lines[number].strip()
         if _ROW_OF_NUMBERS.fullmatch(name):
-            raise InputError(
-                f'{path}:{number + 1}',
-                f'{quote(name)}, one face more than the image before it announces',
-                'accepted: the name of an image',
-            )
-        count = lines[used[at + 1]].strip() if at + 1 < len(used) else b''
-        if not count.isdigit() or len(count) > 9:
-            where = f'{path}:{used[at + 1] + 1}' if at + 1 < len(used) else str(path)
-            raise InputError(
-                where,
-                f'{quote(count)} after image {quote(name)}',
-                'accepted: its number of faces',
-            )
+            found = f'{quote(name)}, one face more than the image before it announces'
+            raise InputError(f'{path}:{number + 1}', found, 'accepted: the name of an image')
+        count_line = used[at + 1] if at + 1 < len(used) else number
+        count = lines[count_line].strip() if count_line > number else ''
+        where = f'{path}:{count_line + 1}'
+        if not _SIZE.fullmatch(count):
+            found = f'{quote(count)} after image {quote(name)}'
+            raise InputError(where, found, 'accepted: its number of faces')
         at += 2
         rows = used[at : at + int(count)]
-        names_inside = [row for row in rows if b'/' in lines[row]]
-        follow = rows.index(names_inside[0]) if names_inside else len(rows)
+        follow = next((n for n, row in enumerate(rows) if '/' in lines[row]), len(rows))
         if follow != int(count):
-            raise InputError(
-                f'{path}:{used[at - 1] + 1}',
-                f'image {quote(name)} announces {int(count)} faces, {follow} follow',
-                'accepted: as many as announced',
-            )
+            found = f'image {quote(name)} announces {int(count)} faces, {follow} follow'
+            raise InputError(where, found, 'accepted: as many as announced')
         at += len(rows)
         if not rows and at < len(used):
             # The quirk: no face, but one line of zeros. It may be absent in files of other tools.
-            at += int(all(word == b'0' for word in lines[used[at]].split()))
-        names.append(_decode(path, number, name))
-        name_lines.append(number)
+            at += int(all(word == '0' for word in lines[used[at]].split()))
+        images.append(_Image(name, number, len(row_lines)))
         row_lines += rows
-        starts.append(len(row_lines))
-    return names, name_lines, row_lines, np.asarray(starts, dtype=np.int64), None
-
-
-def _parse_rows(path: Path, lines: list[bytes], row_lines: list[int], fmt: str) -> np.ndarray:
-    """The numbers of all rows: float64, shape (rows, columns)."""
-    columns = _COLUMNS[fmt]
-    tables = []
-    chunks = range(0, len(row_lines), _ROWS_A_CHUNK)
-    for begin in tqdm(chunks, desc=f'Reading {path.name}', unit='chunk', delay=3, leave=False):
-        numbers = row_lines[begin : begin + _ROWS_A_CHUNK]
-        try:
-            table = parse_table(b'\n'.join([lines[number] for number in numbers]), columns)
-        except TableError as error:
-            raise InputError(
-                f'{path}:{numbers[error.row] + 1}', error.found, f'accepted: {_ROW_MEANS[fmt]}'
-            ) from None
-        columns = table.shape[1]
-        tables.append(table)
-    return np.concatenate(tables) if tables else np.zeros((0, columns[0]))
+    return images, row_lines
 
 
 def write_annotations(path: str | Path, annotations: FaceAnnotations) -> None:

@@ -1,7 +1,7 @@
 """Average precision by the official protocol of WIDER FACE.
 
 Yang et al., "WIDER FACE: A Face Detection Benchmark", CVPR 2016, arXiv 1511.06523, and the rules of
-its evaluation tools:
+its MATLAB evaluation tools in their present version:
 
 - Scores are mapped to [0, 1] by the smallest and largest score of the whole set.
 - Every detection goes to the box of its image that it overlaps most (the first of several), if
@@ -14,9 +14,11 @@ its evaluation tools:
   curve after precision is made monotone, as in PASCAL VOC.
 - An image without any box gives no proposals.
 
-So the result depends on neither the order of detections nor on ties. Where the official programs
-divide zero by zero we decide: if all scores are equal they count as 1; precision without proposals
-is 0; AP without counted boxes is NaN.
+The tools sort a file's detections by score when they read it, so a threshold accepts all that pass
+it: the result depends on neither the order of detections nor on ties. The widespread Python port
+keeps the order of the file, and accepts whatever stands before the last detection that passes
+(``file_order``). Where the programs divide zero by zero we decide: if all scores are equal they
+count as 1; precision without proposals is 0; AP without counted boxes is NaN.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ def score_wider_face(
     ground_truth: WiderFaceGroundTruth,
     iou_thr: float = 0.5,
     subset: bool = False,
+    file_order: bool = False,
 ) -> WiderFaceScores:
     """Score detections by the official protocol.
 
@@ -66,30 +69,46 @@ def score_wider_face(
         iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
         subset (bool): Count only the faces of images that have an entry in ``predictions``.
             Otherwise images without an entry have no detections. Defaults to False.
+        file_order (bool): Take detections in the given order, as the Python port of the tools does:
+            a threshold accepts a detection if it or a later one of its image passes. Defaults to
+            False: sorted by score, as by the official tools. Without effect on sorted detections.
 
     Raises:
         InputError: If ``iou_thr`` is not in (0, 1], or no prediction matches an image.
     """
     if not 0 < iou_thr <= 1:
         raise InputError('iou_thr', str(iou_thr), 'accepted: more than 0, up to 1')
-    index = ground_truth.index
+    index, starts = ground_truth.index, ground_truth.starts
     unmatched = [name for name in predictions if name not in index]
-    tested = {index[name]: rows for name, rows in predictions.items() if name in index}
+    tested = {
+        index[name]: np.asarray(rows, dtype=np.float64).reshape(-1, 5)
+        for name, rows in predictions.items()
+        if name in index
+    }
     if not tested:
         raise InputError(
             'predictions',
             f'{len(unmatched)}, none for an image of the ground truth',
             'accepted: EVENT/NAME as in the ground truth',
         )
-    boxes, score, match = _match(tested, ground_truth, iou_thr)
-    steps = _first_threshold(score)
-    found_at = np.full(boxes, len(THRESHOLDS))
+    truth = _corners(ground_truth.boxes)
+    steps = _first_threshold(np.concatenate([rows[:, 4] for rows in tested.values()]))
+    if file_order:
+        parts = np.split(steps, np.cumsum([len(rows) for rows in tested.values()])[:-1])
+        steps = np.concatenate([np.minimum.accumulate(part[::-1])[::-1] for part in parts])
+    match = np.concatenate(
+        [
+            _match(_corners(rows), truth, starts[image], starts[image + 1], iou_thr)
+            for image, rows in tested.items()
+        ]
+    )
+    found_at = np.full(len(truth), len(THRESHOLDS))
     matched = match >= 0
     np.minimum.at(found_at, match[matched], steps[matched])
-    in_test = np.ones(boxes, dtype=bool)
+    in_test = np.ones(len(truth), dtype=bool)
     if subset:
         in_test = np.isin(np.arange(len(index)), list(tested))
-        in_test = np.repeat(in_test, np.diff(ground_truth.starts))
+        in_test = np.repeat(in_test, np.diff(starts))
     # Images without a box give no proposals: their detections are marked -2.
     proposes = match > -2
     ap, curves = {}, {}
@@ -108,7 +127,7 @@ def score_wider_face(
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the curve once precision is made monotone (PASCAL VOC, all points).
+    """Compute the area under the curve, precision made monotone (PASCAL VOC, all points).
 
     Args:
         recall (np.ndarray): Shape (n,), not falling.
@@ -122,58 +141,43 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def _accumulate(steps: np.ndarray) -> np.ndarray:
-    """How many steps, out of 0 to 1000, are at most 0, 1, ..., 999: int64, shape (1000,)."""
+    """Count the steps, out of 0 to 1000, that are at most 0, 1, ..., 999: int64, shape (1000,)."""
     return np.cumsum(np.bincount(steps, minlength=len(THRESHOLDS) + 1)[: len(THRESHOLDS)])
 
 
 def _first_threshold(score: np.ndarray) -> np.ndarray:
-    """Number of the first threshold that each score passes, after it is mapped to [0, 1]."""
-    if not len(score):
-        return np.zeros(0, dtype=np.int64)
-    low, high = score.min(), score.max()
+    """Find the first threshold that each score passes, after it is mapped to [0, 1]."""
+    low, high = score.min(initial=np.inf), score.max(initial=-np.inf)
     score = (score - low) / (high - low) if high > low else np.ones_like(score)
     return len(THRESHOLDS) - np.searchsorted(THRESHOLDS[::-1], score, side='right')
 
 
 def _match(
-    tested: dict[int, np.ndarray], ground_truth: WiderFaceGroundTruth, iou_thr: float
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """Each detection's box.
+    detections: np.ndarray, truth: np.ndarray, first: int, last: int, iou_thr: float
+) -> np.ndarray:
+    """Find the box of each detection of an image among ``truth[first:last]``.
 
     Returns:
-        tuple[int, np.ndarray, np.ndarray]: Number of boxes; the detections' scores as given, shape
-        (D,); and the box each goes to, int64, shape (D,), -1 if none, -2 if its image has none.
+        np.ndarray: int64, shape (n,): a row of ``truth``; -1 if none, -2 if the image has none.
     """
-    sizes = [len(rows) for rows in tested.values()]
-    rows = np.concatenate([np.asarray(r, dtype=np.float64).reshape(-1, 5) for r in tested.values()])
-    detections = _corners(rows)
-    truth = _corners(ground_truth.boxes)
-    match = np.full(len(rows), -1, dtype=np.int64)
-    starts = ground_truth.starts
-    begin = 0
-    for image, size in zip(tested, sizes):
-        first, last = starts[image], starts[image + 1]
-        end = begin + size
-        if first == last:
-            match[begin:end] = -2
-        step = max(1, _PAIRS_A_BLOCK // max(1, last - first))
-        for block in range(begin, end, step) if last > first else ():
-            stop = min(block + step, end)
-            iou = box_iou(detections[block:stop], truth[first:last])
-            best = iou.argmax(axis=1)
-            near = iou[np.arange(stop - block), best] >= iou_thr
-            match[block:stop] = np.where(near, first + best, -1)
-        begin = end
-    return len(truth), rows[:, 4], match
+    if first == last:
+        return np.full(len(detections), -2)
+    match = np.full(len(detections), -1)
+    step = max(1, _PAIRS_A_BLOCK // (last - first))
+    for begin in range(0, len(detections), step):
+        iou = box_iou(detections[begin : begin + step], truth[first:last])
+        near = iou.max(axis=1) >= iou_thr
+        match[begin : begin + step][near] = first + iou.argmax(axis=1)[near]
+    return match
 
 
 def _corners(rows: np.ndarray) -> np.ndarray:
-    """x1, y1, x2, y2, shape (n, 4), of rows that start with x, y, width, height."""
+    """Return x1, y1, x2, y2, shape (n, 4), of rows that start with x, y, width, height."""
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU where a side from x1 to x2 is x2 - x1 + 1 long.
+    """Compute the IoU, a side from x1 to x2 being x2 - x1 + 1 long.
 
     Args:
         boxes (np.ndarray): float64, shape (n, 4): x1, y1, x2, y2.

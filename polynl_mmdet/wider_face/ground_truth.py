@@ -24,7 +24,7 @@ _MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
 
 @dataclass
 class WiderFaceGroundTruth:
-    """Boxes of all images, and which of them each setting counts.
+    """The boxes of all images, and which of them each setting counts.
 
     Attributes:
         images (list[str]): ``EVENT/NAME`` of each image, without ending; length P.
@@ -41,12 +41,12 @@ class WiderFaceGroundTruth:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Number of each image by its ``EVENT/NAME``."""
+        """dict[str, int]: Number of each image by its ``EVENT/NAME``."""
         return {name: number for number, name in enumerate(self.images)}
 
 
 def ground_truth_files(gt_dir: str | Path) -> dict[str, Path]:
-    """Where the four files are expected, by 'face', 'easy', 'medium' and 'hard'."""
+    """Return the paths of the four files by 'face', 'easy', 'medium' and 'hard'."""
     return {name: Path(gt_dir) / f'wider_{name}_val.mat' for name in ('face', *SETTINGS)}
 
 
@@ -60,21 +60,18 @@ def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
         InputError: If a file is absent, damaged, or not as the official ones are.
     """
     files = ground_truth_files(gt_dir)
-    face_keys = ('event_list', 'file_list', 'face_bbx_list')
-    face = _load(files['face'], face_keys)
+    face = _load(files['face'], 'event_list', 'file_list', 'face_bbx_list')
     images: list[str] = []
     boxes: list[np.ndarray] = []
     try:
-        for event, names, event_boxes in zip(
-            face['event_list'].ravel(), face['file_list'].ravel(), face['face_bbx_list'].ravel()
-        ):
+        for event, names, event_boxes in zip(*(lists.ravel() for lists in face)):
             images += [f'{event.item()}/{name.item()}' for name in names.ravel()]
             boxes += [cell.reshape(-1, 4) for cell in event_boxes.ravel()]
         starts = np.cumsum([0] + [len(cell) for cell in boxes], dtype=np.int64)
         table = np.concatenate(boxes).astype(np.float64)
     except (AttributeError, TypeError, ValueError) as error:
         raise _not_official(files['face'], str(error)) from None
-    if len({face[key].size for key in face_keys}) > 1 or len(boxes) != len(images):
+    if len({lists.size for lists in face}) > 1 or len(boxes) != len(images):
         raise _not_official(files['face'], f'{len(images)} names, {len(boxes)} lists of boxes')
     if not np.isfinite(table).all():
         raise _not_official(files['face'], 'a box that is not finite')
@@ -85,23 +82,23 @@ def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
 
 
 def _read_counted(path: Path, starts: np.ndarray) -> np.ndarray:
-    """Which boxes one setting counts: bool, shape (G,)."""
-    lists = _load(path, ('gt_list',))['gt_list']
+    """Read which boxes one setting counts: bool, shape (G,)."""
+    (lists,) = _load(path, 'gt_list')
     faces = np.diff(starts)
     try:
         cells = [cell.ravel() for event in lists.ravel() for cell in event.ravel()]
-        found = np.concatenate(cells) if cells else np.zeros(0)
+        found = np.concatenate([*cells, []])
         numbers = found.astype(np.int64)
     except (AttributeError, TypeError, ValueError) as error:
         raise _not_official(path, str(error)) from None
     if len(cells) != len(faces):
         raise _not_official(path, f'{len(cells)} images, not the {len(faces)} of the boxes')
-    if found.dtype.kind not in 'iuf' or (numbers != found).any():
+    if found.dtype.kind != 'f' or (numbers != found).any():
         raise _not_official(path, 'a number of a face that is not whole')
     sizes = [len(cell) for cell in cells]
-    counted = np.zeros(starts[-1], dtype=bool)
     if ((numbers < 1) | (numbers > np.repeat(faces, sizes))).any():
         raise _not_official(path, 'an image counts a face that it does not have')
+    counted = np.zeros(starts[-1], dtype=bool)
     counted[np.repeat(starts[:-1], sizes) + numbers - 1] = True
     return counted
 
@@ -110,7 +107,8 @@ def _not_official(path: Path, found: str) -> InputError:
     return InputError(str(path), found, 'accepted: an official ground-truth file of WIDER FACE')
 
 
-def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _load(path: Path, *keys: str) -> list[np.ndarray]:
+    """Read lists of a .mat file: arrays of objects."""
     try:
         content = read_mat_file(path.read_bytes(), keys)
     except OSError as error:
@@ -118,10 +116,9 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     except ValueError as error:
         raise _not_official(path, f'not a whole .mat file ({error})') from None
     for key in keys:
-        value = content.get(key)
-        if not isinstance(value, np.ndarray) or value.dtype.kind != 'O':
+        if content.get(key, np.zeros(0)).dtype.kind != 'O':
             raise _not_official(path, f'no list "{key}"')
-    return content
+    return [content[key] for key in keys]
 
 
 def write_ground_truth(
@@ -166,7 +163,7 @@ def write_ground_truth(
 
 
 def _cells(values: list) -> np.ndarray:
-    """A MATLAB cell column."""
+    """Make a MATLAB cell column."""
     cells = np.empty((len(values), 1), dtype=object)
     cells[:, 0] = values
     return cells

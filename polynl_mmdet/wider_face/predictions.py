@@ -6,11 +6,9 @@ official evaluation a file belongs to the image its path names; the name inside 
 
 from __future__ import annotations
 
-import os
+import re
 import zipfile
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,8 @@ import numpy as np
 from polynl_mmdet.errors import InputError, in_one_line
 from polynl_mmdet.wider_face.number_table import TableError, parse_table, quote
 
-_ACCEPTED = 'accepted: "x y width height score"'
+_COUNT = re.compile(r'[0-9]{1,9}')
+_ROW = 'accepted: "x y width height score"'
 _LARGEST_FILE = 64 * 2**20
 # Bytes unpacked for one of the zip, beside the first MiB: numbers are packed to about a third.
 _LARGEST_RATIO = 100
@@ -37,159 +36,110 @@ def read_predictions(
             not read. Defaults to None: every ``.txt`` file two levels deep is read.
 
     Returns:
-        tuple[dict[str, np.ndarray], list[str]]: For each ``EVENT/NAME``, float64 of shape (n, 5):
-        x, y, width, height in pixels and score. And the files that match no image.
+        tuple[dict[str, np.ndarray], list[str]]: For each ``EVENT/NAME``, float64 of shape (n, 5) in
+        the order of the file: x, y, width, height in pixels and score. And the files that match
+        no image.
 
     Raises:
         InputError: At a malformed line, a count that does not match, two files for one image, a
             damaged zip; it names file and line.
     """
     path = Path(path)
-    if path.is_dir():
-        files = _files_of_folder(path)
-    elif path.is_file():
-        files = _files_of_zip(path)
-    else:
-        raise InputError(
-            str(path),
-            'not there' if not path.exists() else 'neither a folder nor a file',
-            'accepted: a folder or zip of prediction files',
-        )
-    keys: dict[str, str] = {}
-    headless: list[bytes] = []
-    counts: list[int] = []
-    unmatched: list[str] = []
-    for name, read in files:
+    if not path.exists():
+        raise InputError(str(path), 'not there', 'accepted: a folder or zip of prediction files')
+
+    def known(name: str) -> bool:
         key = _image_of(name)
-        if key is None or (images is not None and key not in images):
+        return key is not None and (images is None or key in images)
+
+    predictions: dict[str, np.ndarray] = {}
+    unmatched: list[str] = []
+    read = _read_folder if path.is_dir() else _read_zip
+    for name, data in read(path, known):
+        key, where = _image_of(name), f'{path}/{name}'
+        if data is None:
             unmatched.append(name)
-            continue
-        where = f'{path}/{name}'
-        if key in keys:
-            raise InputError(where, f'a second file for {key}, after {keys[key]}')
-        try:
-            body, count = _split_header(where, read())
-        except OSError as error:
-            raise InputError(where, error.strerror or str(error), 'accepted: a file') from None
-        keys[key] = where
-        headless.append(body)
-        counts.append(count)
-    rows = _parse(list(keys.values()), headless, counts)
-    return dict(zip(keys, np.split(rows, np.cumsum(counts)[:-1]))) if keys else {}, unmatched
+        elif key in predictions:
+            raise InputError(where, f'a second file for {key}', 'accepted: one file an image')
+        else:
+            predictions[key] = _parse(where, data)
+    return predictions, unmatched
 
 
 def _image_of(name: str) -> str | None:
-    """``EVENT/NAME`` of a file's path, None if it cannot be a prediction file."""
+    """Return ``EVENT/NAME`` of a file's path, None if it cannot be a prediction file."""
     parts = name.replace('\\', '/').split('/')
     if len(parts) < 2 or not parts[-1].endswith('.txt'):
         return None
     return f'{parts[-2]}/{parts[-1][:-4]}'
 
 
-def _files_of_folder(path: Path) -> Iterator[tuple]:
-    for folder, subfolders, names in os.walk(path):
-        subfolders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
-            yield file.relative_to(path).as_posix(), partial(_read_file, file)
+def _read_folder(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the name of each file, and its content if it is of a known image."""
+    for file in sorted(path.rglob('*')):
+        name = file.relative_to(path).as_posix()
+        if file.is_dir():
+            continue
+        if not known(name):
+            yield name, None
+        elif file.is_file():
+            yield name, file.read_bytes()
+        else:  # Reading a pipe would wait for ever.
+            raise InputError(str(file), 'not a file', 'accepted: a prediction file')
 
 
-def _read_file(file: Path) -> bytes:
-    if not file.is_file():
-        # Reading a pipe would wait for ever.
-        raise InputError(str(file), 'not a file', 'accepted: a prediction file')
-    return file.read_bytes()
-
-
-def _files_of_zip(path: Path) -> Iterator[tuple]:
-    """Yield names and functions that read; the sizes the zip states bound what is unpacked."""
-    with _one_line_zip_errors(path), zipfile.ZipFile(path) as archive:
-        total = 0
-        largest_total = _LARGEST_SMALL + _LARGEST_RATIO * path.stat().st_size
-
-        def read(entry: zipfile.ZipInfo) -> bytes:
-            nonlocal total
-            if entry.compress_type == zipfile.ZIP_LZMA:
-                # Its decoder makes room for a dictionary of whatever size the entry states.
-                raise InputError(
-                    f'{path}/{entry.filename}', 'packed by LZMA', 'accepted: stored or deflated'
-                )
-            total += entry.file_size
-            if entry.file_size > _LARGEST_FILE or total > largest_total:
-                raise InputError(
-                    f'{path}/{entry.filename}',
-                    f'{entry.file_size} bytes unpacked, {total} with those before it',
-                    f'accepted: {_LARGEST_FILE} a file, {largest_total} in all for such a zip',
-                )
-            with _one_line_zip_errors(path):
-                return archive.read(entry)
-
-        for entry in archive.infolist():
-            if not entry.is_dir():
-                yield entry.filename, partial(read, entry)
-
-
-@contextmanager
-def _one_line_zip_errors(path: Path) -> Iterator[None]:
+def _read_zip(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
+    """As ``_read_folder``; the sizes that the zip states bound what is unpacked."""
+    largest_total = _LARGEST_SMALL + _LARGEST_RATIO * path.stat().st_size
     try:
-        yield
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            total = sum(entry.file_size for entry in entries if known(entry.filename))
+            for entry in entries:
+                name, where = entry.filename, f'{path}/{entry.filename}'
+                if not known(name):
+                    yield name, None
+                    continue
+                if entry.compress_type == zipfile.ZIP_LZMA:
+                    # Its decoder makes room for a dictionary of whatever size the entry states.
+                    raise InputError(where, 'packed by LZMA', 'accepted: stored or deflated')
+                if entry.file_size > _LARGEST_FILE or total > largest_total:
+                    raise InputError(
+                        where,
+                        f'{entry.file_size} bytes unpacked, {total} with the other files',
+                        f'accepted: {_LARGEST_FILE} a file, {largest_total} in all for such a zip',
+                    )
+                yield name, archive.read(entry)
     except InputError:
         raise
-    except (RuntimeError, NotImplementedError) as error:
-        # An entry with a password, or packed by a method this Python cannot unpack.
-        raise InputError(str(path), str(error), 'accepted: a plain zip') from None
     except Exception as error:
-        # Damaged zips make Python's reader stumble in any way: BadZipFile, struct.error, EOFError,
-        # zlib.error, LZMAError, UnicodeDecodeError, ...
+        # Damaged zips make Python's reader fail in any way: BadZipFile, struct.error, EOFError,
+        # zlib.error, UnicodeDecodeError, ...; RuntimeError if there is a password.
         reason = in_one_line(error) or type(error).__name__
-        raise InputError(str(path), f'not a whole zip ({reason})', 'accepted: a zip') from None
-
-
-def _split_header(where: str, data: bytes) -> tuple[bytes, int]:
-    """The lines after name and count, and the count."""
-    head = data.split(b'\n', 2)
-    count = head[1].strip() if len(head) > 1 else b''
-    if not count.isdigit() or len(count) > 9:
-        raise InputError(f'{where}:2', quote(count), 'accepted: the number of detections')
-    body = head[2].rstrip() if len(head) > 2 else b''
-    # Blank lines do not count. Where there are any it is seen once the rows are there.
-    if (body.count(b'\n') + 1 if body else 0) != int(count):
-        _check_count(where, body, int(count))
-    return body, int(count)
-
-
-def _check_count(where: str, body: bytes, count: int) -> None:
-    lines = sum(not line.isspace() for line in body.split(b'\n') if line)
-    if lines != count:
         raise InputError(
-            f'{where}:2', f'announces {count} detections, {lines} follow', 'accepted: as many'
-        )
+            str(path), f'not a whole zip ({reason})', 'accepted: a zip without a password'
+        ) from None
 
 
-def _parse(wheres: list[str], bodies: list[bytes], counts: list[int]) -> np.ndarray:
-    """The rows of all files: float64, shape (n, 5)."""
+def _parse(where: str, data: bytes) -> np.ndarray:
+    """Parse a prediction file: float64, shape (n, 5)."""
+    _, count, *lines = [*data.decode('latin-1').split('\n'), '']
+    if not _COUNT.fullmatch(count.strip()):
+        raise InputError(f'{where}:2', quote(count), 'accepted: the number of detections')
     try:
-        rows = parse_table(b'\n'.join([body for body in bodies if body]), 5)
-    except TableError:
-        rows = None
-    if rows is not None and len(rows) == sum(counts) and not (rows[:, 2:4] < 0).any():
-        return rows.reshape(-1, 5)
-    for where, body, count in zip(wheres, bodies, counts):
-        _raise_at_bad_line(where, body)
-        _check_count(where, body, count)
-    raise AssertionError('a table that is wrong as a whole is right in its parts')
-
-
-def _raise_at_bad_line(where: str, body: bytes) -> None:
-    for number, line in enumerate(body.split(b'\n')):
-        try:
-            row = parse_table(line, 5)
-        except TableError as error:
-            raise InputError(f'{where}:{number + 3}', error.found, _ACCEPTED) from None
-        if (row[:, 2:4] < 0).any():
-            raise InputError(
-                f'{where}:{number + 3}', f'a negative size in {quote(line)}', _ACCEPTED
-            )
+        rows = parse_table(lines, 5).reshape(-1, 5)
+    except TableError as error:
+        raise InputError(f'{where}:{error.row + 3}', error.found, _ROW) from None
+    if len(rows) != int(count):
+        found = f'announces {int(count)} detections, {len(rows)} follow'
+        raise InputError(f'{where}:2', found, 'accepted: as many')
+    negative = np.flatnonzero((rows[:, 2:4] < 0).any(axis=1))
+    if len(negative):
+        used = [number for number, line in enumerate(lines) if line and not line.isspace()]
+        number = used[negative[0]]
+        found = f'a negative size in {quote(lines[number])}'
+        raise InputError(f'{where}:{number + 3}', found, _ROW)
+    return rows
 
 
 def write_predictions(folder: str | Path, predictions: Mapping[str, np.ndarray]) -> None:

@@ -16,8 +16,8 @@ from polynl_mmdet.wider_face.annotations import read_annotations
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
 MOBILENET = FOLDER / 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
-R50 = FOLDER / 'retinaface_r50-polynl-c4_fpn_8xb4-80e_widerface.py'
-TOY = FOLDER / 'retinaface_r18-polynl-c4_merge-fpn_toy-wider.py'
+R50 = FOLDER / 'retinaface_r50-polynl-site-c4_fpn_8xb4-80e_widerface.py'
+TOY = FOLDER.parent / 'demo' / 'retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
 
 
 def logged(work_dir):
@@ -96,6 +96,9 @@ def test_real_weights_score_as_the_reference_does(run_tool, mini, data_root, tmp
     written = score_wider_face(predictions, ground_truth, 0.5, True).ap
     result = last_metrics(tmp_path / 'work')
     assert set(expected) == {'easy', 'medium', 'hard'}
+    # The row of docs/wider_face.md that this test measures.
+    page = (FOLDER.parents[1] / 'docs/wider_face.md').read_text()
+    assert ' / '.join(f'{ap:.4f}' for ap in expected.values()) in page
     for key, value in expected.items():
         assert result[f'wider_face/{key}'] == pytest.approx(value, abs=1e-3)
         assert written[key] == pytest.approx(result[f'wider_face/{key}'], abs=1e-6)

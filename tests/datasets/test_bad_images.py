@@ -10,23 +10,22 @@ import logging
 import pickle
 
 import cv2
-import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from polynl_mmdet.datasets.checked_images import SKIPPED
-from polynl_mmdet.datasets.transforms.load_checked_image import BadImageError, how_cut_off
+from polynl_mmdet.datasets.bad_images import SKIPPED
+from polynl_mmdet.datasets.image_files import BadImageError, truncation
 from polynl_mmdet.engine.hooks.bad_image_hook import BadImageHook
 from polynl_mmdet.errors import InputError
 
 HEIGHT, WIDTH = 40, 60
-COCO = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
-COCO_1X = 'configs/mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py'
+COCO = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
+COCO_1X = 'configs/mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
 FACE = 'configs/retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
 
 
@@ -119,11 +118,12 @@ BAD = {
     'junk.jpg': (b'no image at all', 'not an image'),
     'cut.jpg': (encoded()[:-40], 'a JPEG that is cut off'),
     'half.jpg': (encoded()[: len(encoded()) // 2], 'a JPEG that is cut off'),
-    'header.jpg': (encoded()[:30], 'a JPEG that is cut off|not an image'),
+    'header.jpg': (encoded()[:30], 'a JPEG that is cut off'),
+    'scan.jpg': (b'\xff\xd8\xff\xda' + bytes(9) + b'\xff\xd9', 'not an image that can be decoded'),
     'thumbnail.jpg': (with_thumbnail(0.9), 'a JPEG that is cut off'),
     'cut.png': (encoded('.png')[:-20], 'a PNG that is cut off'),
     'cut.webp': (encoded('.webp')[:-20], 'a WebP that is cut off'),
-    'cut.bmp': (encoded('.bmp')[:40], 'not an image|cannot be decoded'),
+    'cut.bmp': (encoded('.bmp')[:40], 'not an image that can be decoded'),
     'size.jpg': (encoded(image=colours(50, 60)), '60 x 50 pixels; accepted: 60 x 40'),
     'turned.jpg': (turned(6), 'turned by its EXIF orientation, 60 x 40 as stored'),
 }
@@ -176,27 +176,6 @@ def test_other_images_are_read_as_colour(repo_root, tmp_path, name, split):
     assert face['inputs'].shape[0] == 3
 
 
-def loaded(path, **options):
-    load = TRANSFORMS.build(dict(type='LoadCheckedImage', **options))
-    return load(dict(img_path=str(path)))['img']
-
-
-def test_values_are_those_of_the_image(tmp_path):
-    expected = colours().astype(int)
-    for name in ('plain.jpg', 'plain.png', 'deep.png', 'alpha.png', 'progressive.jpg', 'plain.bmp'):
-        (tmp_path / name).write_bytes(GOOD[name])
-        assert np.abs(loaded(tmp_path / name) - expected).max() < 20, name
-    (tmp_path / 'cmyk.jpg').write_bytes(GOOD['cmyk.jpg'])
-    assert np.abs(loaded(tmp_path / 'cmyk.jpg') - expected).mean() < 12
-    (tmp_path / 'grey.png').write_bytes(GOOD['grey.png'])
-    grey = loaded(tmp_path / 'grey.png')
-    assert (grey == colours()[..., :1]).all()
-    (tmp_path / 'turned.jpg').write_bytes(turned(6))
-    assert loaded(tmp_path / 'turned.jpg').shape == (WIDTH, HEIGHT, 3)
-    stored = loaded(tmp_path / 'turned.jpg', color_type='color_ignore_orientation')
-    assert np.abs(stored - expected).max() < 20
-
-
 def test_a_image_annotated_as_stored_is_read_as_stored(repo_root, tmp_path):
     write_coco(tmp_path, {'turned.jpg': turned(8)})
     cfg = copy.deepcopy(config(repo_root / COCO).train_dataloader.dataset.pipeline)
@@ -204,7 +183,7 @@ def test_a_image_annotated_as_stored_is_read_as_stored(repo_root, tmp_path):
     assert coco(repo_root, tmp_path, pipeline=cfg)[0]['data_samples'].ori_shape == (HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize(('width', 'height'), [(1, 1), (20000, 20), (20, 20000), (2, 1)])
+@pytest.mark.parametrize(('width', 'height'), [(1, 1), (20000, 20), (2, 1)])
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_extreme_sizes_are_read(repo_root, tmp_path, width, height, split):
     files = {'x.png': encoded('.png', colours(height, width))}
@@ -217,17 +196,9 @@ def test_extreme_sizes_are_read(repo_root, tmp_path, width, height, split):
         assert min(face[0]['inputs'].shape) >= 1
 
 
-@pytest.mark.parametrize('direction', ['horizontal', 'vertical'])
-@pytest.mark.parametrize('size', [(9, 1), (1, 9), (1, 1), (4, 7)])
-def test_flipped_images_of_one_column_or_row_are_packed(size, direction):
-    image = mmcv.imflip(colours(*size), direction)
-    packed = TRANSFORMS.build(dict(type='PackFlatInputs', meta_keys=()))(dict(img=image))
-    assert (packed['inputs'].permute(1, 2, 0).numpy() == image).all()
-
-
 def test_a_image_too_flat_to_be_resized_is_named(repo_root, tmp_path):
     write_coco(tmp_path, {'x.png': encoded('.png', colours(1, 4000))}, {'x.png': (1, 4000)})
-    with pytest.raises(BadImageError, match=r'x\.png: cannot be transformed'):
+    with pytest.raises(BadImageError, match=r'x\.png: cannot be decoded or transformed'):
         coco(repo_root, tmp_path)[0]
 
 
@@ -255,8 +226,9 @@ def test_skip_counts_over_data_workers(repo_root, tmp_path):
     lines = logged(hook.after_train)
     assert lines[0] == f'{len(BAD)} images were left out of training'
     assert len(lines) == 4
-    assert lines[1] == f'left out: {tmp_path}/cut.bmp: {hook.skipped[f"{tmp_path}/cut.bmp"]}'
-    assert logged(BadImageHook().after_test) == ['0 images were left out of the test']
+    assert lines[1].startswith(f'left out: {tmp_path}/cut.bmp: ')
+    # They do not count for the next training.
+    assert logged(hook.after_train) == ['0 images were left out of training']
 
 
 def logged(report):
@@ -294,10 +266,10 @@ def test_the_error_passes_between_processes():
 
 def test_real_images_are_whole(data_root):
     for path in [*data_root.rglob('*.jpg')]:
-        assert how_cut_off(path.read_bytes()) == '', path
+        assert truncation(path.read_bytes()) == '', path
 
 
 def test_whatever_is_cut_off_is_seen():
     for data in (encoded(), GOOD['progressive.jpg'], GOOD['restarts.jpg'], with_thumbnail(1)):
-        ends = [kept for kept in range(2, len(data)) if not how_cut_off(data[:kept])]
+        ends = [kept for kept in range(2, len(data)) if not truncation(data[:kept])]
         assert ends == []

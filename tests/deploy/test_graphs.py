@@ -129,9 +129,10 @@ def test_adaptive_pooling_in_a_file(bins, tmp_path):
     check_file(_Plain(nn.AdaptiveAvgPool2d(bins)), tmp_path)
 
 
-def test_poly_nl_in_a_file(tmp_path):
+@pytest.mark.parametrize('context_norm', [None, dict(type='LN')])
+def test_poly_nl_in_a_file(context_norm, tmp_path):
     pytest.importorskip('onnxruntime')
-    layer = PolyNL(3, bias=True)
+    layer = PolyNL(3, bias=True, context_norm=context_norm)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.5)
     check_file(_Plain(layer), tmp_path)
@@ -172,8 +173,9 @@ def test_differences_are_seen(tmp_path):
     assert np.isinf(compare(graph, session, image)[0].relative)
 
 
-def test_the_layer_exports_with_free_sizes():
-    layer = PolyNL(8, norm_cfg=dict(type='BN'), bias=True).eval()
+@pytest.mark.parametrize('context_norm', [None, dict(type='LN')])
+def test_the_layer_exports_with_free_sizes(context_norm):
+    layer = PolyNL(8, norm_cfg=dict(type='BN'), bias=True, context_norm=context_norm).eval()
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.5)
     batch, height, width = (torch.export.Dim(n, min=1, max=99) for n in ('b', 'h', 'w'))

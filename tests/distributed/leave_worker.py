@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from torch import distributed, nn
 
-from polynl_mmdet.engine import mmdet_tools
+from polynl_mmdet.cli import mmdet_tools
 
 
 def gloo_threads():
@@ -32,7 +32,7 @@ class Runner:
 
 
 torch.set_num_threads(1)
-mmdet_tools._prepare_cpu_processes(argparse.Namespace(cfg_options=None), Config({}))
+mmdet_tools.join_cpu_processes(argparse.Namespace(cfg_options=None), Config({}))
 runner = Runner()
 runner.model(torch.ones(2, 4)).sum().backward()
 distributed.broadcast_object_list([{'AP': 0.5}])

@@ -16,7 +16,7 @@ import torch
 
 from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
-CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+CONFIG = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 
 
 def free_port():
@@ -56,8 +56,6 @@ def test_one_that_dies_ends_the_run(repo_root, tmp_path, dies):
         'train_dataloader.batch_size=2',
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
-        # A SyncBN, which the others would wait in.
-        'model.neck.norm_cfg.type=SyncBN',
         'model.backbone.base_channels=8',
         'model.backbone.stem_channels=8',
         'model.neck.in_channels=[8,16,32,64]',

@@ -12,7 +12,6 @@ from mmengine.dataset import DefaultSampler
 from mmengine.model import MMDistributedDataParallel
 from torch import distributed, nn
 
-from polynl_mmdet.cli.cpu_sync_batch_norm import let_sync_norms_run_on_cpu
 from polynl_mmdet.cli.mmdet_tools import leave_process_group
 from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import CheckedCocoMetric, FaceLandmarkMetric, WIDERFaceMetric
@@ -42,6 +41,7 @@ def make_net(norm, dtype):
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), PolyNL(8, norm_cfg=norm_cfg, bias=True), nn.ReLU(), nn.Conv2d(8, 2, 3)
     )
+    nn.init.xavier_uniform_(net[1].w3)
     nn.init.constant_(net[1].beta, 0.7)
     return net.to(dtype)
 
@@ -52,8 +52,6 @@ def train(rank, world, norm, dtype, steps=4, batch=12):
     Returns:
         dict: Gradients of the first step and weights, norm statistics too, after the last.
     """
-    if world > 1:
-        let_sync_norms_run_on_cpu()
     net = make_net(norm, dtype)
     model = net
     if world > 1:

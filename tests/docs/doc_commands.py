@@ -1,7 +1,7 @@
-r"""What runs each command of the documentation.
+r"""Where each command of the documentation is run.
 
 A command that is neither in :data:`EXECUTED` nor fits a pattern of :data:`ELSEWHERE` fails the
-test: add it to the first if a CPU runs it in seconds, else to the second, with who does.
+test. Add it to the first if a CPU runs it in seconds, else to the second with what runs it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 MOBILENET = 'configs/retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
 WEIGHTS = 'retinaface_mobilenet0.25.pth'
 
-# As they stand in the documentation, in an order in which each finds what it needs.
+# Verbatim, in an order in which each finds the files that it needs.
 EXECUTED = (
     'python tools/check_wider_face.py data/widerface',
     'python tools/browse_faces.py CONFIG --out faces.jpg',
@@ -27,7 +27,7 @@ EXECUTED = (
     'python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx --image IMAGE',
     'python tools/onnx_face_demo.py OUT.onnx IMAGE --out faces',
 )
-# Words that stand for something of the reader's own.
+# Words that readers replace by names of their own.
 PLACEHOLDERS = {
     'CONFIG': MOBILENET,
     '$CONFIG': MOBILENET,
@@ -36,13 +36,16 @@ PLACEHOLDERS = {
 }
 
 TEST, CI, HAND = 'test', 'ci', 'by hand'
-# Pattern of a command, and who runs it:
+# Pattern of a command, and what runs it:
 #   TEST: this test file, which names the script ('{}' is the first group of the pattern);
-#   CI: the workflow has this command, or a make target of it;
-#   HAND: nobody, for this reason.
+#   CI: the workflow, by this command or make target;
+#   HAND: nothing, for this reason.
 ELSEWHERE = (
     (r'make (install|test|demo)', CI, 'make {}'),
+    (r'make (install|demo) TORCH=cpu', HAND, 'the workflow sets TORCH=cpu for make install'),
+    (r'make test-fast', HAND, 'a part of make test'),
     (r'make lint', CI, 'ruff check .'),
+    (r'apt-get install .*', HAND, "changes the machine's packages"),
     (r'make demo-face', TEST, 'tests/configs/test_retinaface_runs.py'),
     (r'make test STACK=onedl.*', HAND, 'builds a second family of OpenMMLab packages'),
     (r'make test PYTEST_ARGS=.*', HAND, 'the same tests, in another order'),
@@ -60,9 +63,8 @@ ELSEWHERE = (
     (r'python tools/make_toy_data\.py wider .*', TEST, 'tests/configs/test_retinaface_runs.py'),
     (r'python tools/(\w+)\.py .*', TEST, 'tests/tools/test_{}.py'),
     (r'python tools/(insertion_sites)\.py', TEST, 'tests/tools/test_{}.py'),
-    (r'python benchmarks/(\w+\.py)( .*)?', TEST, 'tests'),
+    (r'python (?:benchmarks|validation)/(\w+\.py)( .*)?', TEST, 'tests'),
     (r'python -m pytest .*', CI, 'make test'),
-    (r'python -m polynl_mmdet\.engine\.(\w+) .*', TEST, 'tests/engine'),
     (r'python -c import mmdet; .*', TEST, 'tests/ecosystem/test_other_project.py'),
     (r'python -c import polynl_mmdet; .*', TEST, 'tests/ecosystem/conftest.py'),
 )

@@ -1,4 +1,4 @@
-"""What the documentation holds: code blocks, commands, headings and links."""
+"""Parse the documentation: code blocks, commands, headings and links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    ROOT / 'configs/README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
 SHELLS = {'shell', 'bash', 'sh', 'console'}
 PROGRAMS = ('python', 'pip', 'make', 'mim', 'pre-commit')
 
@@ -28,19 +33,19 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command line: where it stands, and its words as a shell would read them."""
+    """A command line: its page and line, and its words as a shell would split them."""
 
     where: str
     words: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """str: the words, without quotes."""
+        """str: the words joined, without quotes."""
         return ' '.join(self.words)
 
 
 def blocks(page: Path) -> list[Block]:
-    """Every code block of a page."""
+    """Return every code block of a page."""
     found, fence, start, language, lines = [], None, 0, '', []
     previous_blank = True
     for number, line in enumerate(page.read_text(encoding='utf-8').splitlines(), 1):
@@ -69,12 +74,12 @@ def blocks(page: Path) -> list[Block]:
 
 
 def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page's text without its fenced blocks."""
     return re.sub(r'^\s*(```+).*?^\s*\1\s*$', '', page.read_text('utf-8'), flags=re.M | re.S)
 
 
 def commands(page: Path) -> list[Command]:
-    """Every command of a page: in shell blocks, indented blocks, and between single backticks."""
+    """Return every command of a page: in shell blocks, indented blocks and single backticks."""
     found = []
     for block in blocks(page):
         if block.language in SHELLS or (
@@ -92,7 +97,7 @@ def commands(page: Path) -> list[Command]:
 
 
 def _split(text: str) -> list[tuple[str, ...]]:
-    """Commands of a block, continuation lines joined, comments dropped, ``a && b`` split."""
+    """Split a block into commands: join continued lines, drop comments, split ``a && b``."""
     found = []
     for line in re.sub(r'\\\n\s*', ' ', text).splitlines():
         words: list[str] = []
@@ -106,7 +111,7 @@ def _split(text: str) -> list[tuple[str, ...]]:
 
 
 def headings(page: Path) -> set[str]:
-    """Anchors of a page, as GitHub makes them."""
+    """Return the anchors of a page, as GitHub makes them."""
     found: set[str] = set()
     for title in re.findall(r'^#{1,6}\s+(.+?)\s*#*$', prose(page), flags=re.M):
         title = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', title)
@@ -120,7 +125,7 @@ def headings(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """Targets of every link and image of a page."""
+    """Return the targets of every link and image of a page."""
     text = re.sub(r'`[^`]*`', '', prose(page))
     found = re.findall(r'!?\[[^\]]*\]\(([^)\s]+)[^)]*\)', text)
     found += re.findall(r'^\[[^\]]+\]:\s*(\S+)', text, flags=re.M)

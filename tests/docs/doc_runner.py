@@ -1,10 +1,10 @@
-"""Runs Python command lines one after another, each as a process of its own.
+"""Run Python command lines one after another, each in a process of its own.
 
     python tests/docs/doc_runner.py JOBS.json RESULTS.json
 
-The slow imports are done once, and every job is a fork of this process: it starts with nothing
-but them. A job is a dict with ``name``, ``argv`` (script and arguments) or ``blocks`` (Python texts
-that share one namespace), and ``cwd``.
+The slow imports are done once, and every job is a fork of this process. A job is a dict with
+``name``, ``argv`` (script and arguments) or ``blocks`` (Python texts that share one namespace), and
+``cwd``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,38 @@ import importlib
 import json
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
 
+def run_jobs(jobs: list[dict], folder: Path) -> dict[str, list]:
+    """Run jobs in a process of this script.
+
+    Args:
+        jobs (list[dict]): As above.
+        folder (Path): For the files that are exchanged.
+
+    Returns:
+        dict[str, list]: Exit status and output (stdout and stderr) by the job's name.
+    """
+    (folder / 'jobs.json').write_text(json.dumps(jobs))
+    done = subprocess.run(
+        [sys.executable, __file__, folder / 'jobs.json', folder / 'results.json'],
+        env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / 'results.json').read_text())
+
+
 def run_blocks(texts: list[str]) -> None:
-    """Execute the blocks of a page in their order; configs are parsed and their backbones built."""
+    """Run the blocks of a page in their order; configs are parsed and their backbones built."""
     from mmengine.registry import init_default_scope
 
     init_default_scope('mmdet')
@@ -40,7 +64,7 @@ def run_blocks(texts: list[str]) -> None:
 
 
 def run_config(name: str, text: str) -> None:
-    """Read a config, or a part of one, and build the backbone that it gives."""
+    """Read a config, or a part of one, and build its backbone."""
     from mmdet.registry import MODELS
     from mmengine.config import Config
 
@@ -55,7 +79,7 @@ def run_config(name: str, text: str) -> None:
 
 
 def run_job(job: dict) -> int:
-    """A job in this process; its exit status."""
+    """Run a job in this process and return its exit status."""
     os.chdir(job['cwd'])
     try:
         if 'blocks' in job:
@@ -75,7 +99,7 @@ def run_job(job: dict) -> int:
 
 
 def main() -> None:
-    """Fork for every job, and write status and output of each."""
+    """Fork for every job, and write each one's status and output."""
     import mmdet.apis  # noqa: F401
     import torch
     from mmdet.utils import register_all_modules

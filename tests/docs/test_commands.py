@@ -1,13 +1,10 @@
-"""Every command and every Python block of the documentation is run, here or by what is named."""
+"""Every command and Python block of the documentation is run here or where doc_commands.py says."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -17,28 +14,13 @@ import pytest
 import torch
 from doc_commands import CI, ELSEWHERE, EXECUTED, HAND, MOBILENET, PLACEHOLDERS, TEST, WEIGHTS
 from doc_pages import PAGES, ROOT, blocks, commands
+from doc_runner import run_jobs
 from mmengine.config import Config, DictAction
 
 ALL = [command for page in PAGES for command in commands(page)]
-HERE = Path(__file__).parent
 
 
-def run_jobs(jobs, folder):
-    """Results of tests/docs/doc_runner.py: status and output by the job's name."""
-    (folder / 'jobs.json').write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [sys.executable, HERE / 'doc_runner.py', folder / 'jobs.json', folder / 'results.json'],
-        env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / 'results.json').read_text())
-
-
-def test_every_command_has_someone_who_runs_it():
+def test_every_command_is_run_somewhere():
     known = set()
     for command in ALL:
         if command.text in EXECUTED or is_assignment(command.text) or is_fragment(command.text):
@@ -52,13 +34,13 @@ def test_every_command_has_someone_who_runs_it():
                 break
         else:
             pytest.fail(
-                f'{command.where}: nobody runs "{command.text}" (tests/docs/doc_commands.py)'
+                f'{command.where}: nothing runs "{command.text}" (tests/docs/doc_commands.py)'
             )
     assert not set(EXECUTED) - known, 'executed, but no longer documented'
 
 
 def check_runner(command, kind, who, match):
-    """What is said to run a command exists, and has to do with it."""
+    """Check that the named test or workflow exists and runs the command's script."""
     if kind == HAND:
         return
     if kind == CI:
@@ -70,14 +52,14 @@ def check_runner(command, kind, who, match):
     assert place.exists(), f'{command.where}: {who} is not there'
     text = '\n'.join(path.read_text() for path in ([place] if place.is_file() else
                                                    place.rglob('*.py')))  # fmt: skip
-    places = r'(?:tools|benchmarks|\$ANALYSIS)/|polynl_mmdet\.engine\.'
+    places = r'(?:tools|benchmarks|validation|\$ANALYSIS)/'
     script = re.search(rf'(?:{places})(\w+)', command.text)
     if script:
         assert script[1] in text, f'{command.where}: {who} does not run {script[1]}'
 
 
 def is_assignment(text):
-    """Whether a command is a variable's value, such as CONFIG=configs/...; the file must exist."""
+    """Tell whether a command sets a variable, such as CONFIG=configs/...; the file must exist."""
     match = re.fullmatch(r'[A-Z_]+=(\S+)', text)
     if match and match[1].startswith('configs/'):
         assert (ROOT / match[1]).is_file(), text
@@ -85,12 +67,12 @@ def is_assignment(text):
 
 
 def is_fragment(text):
-    """Whether a command is a part of one: options, which test_options_exist checks."""
+    """Tell whether a command is only options; test_config_options_exist checks those."""
     return text.startswith('--')
 
 
 def config_of(command):
-    """The config that a command is about: its own, or the last CONFIG=... of its page."""
+    """Find the config that a command uses: its own, or the last CONFIG=... of its page."""
     page = ROOT / command.where.partition(':')[0]
     named = re.findall(r'(?:configs/\S+\.py)', command.text)
     if not named:
@@ -106,7 +88,7 @@ def config_of(command):
     ids=lambda c: re.sub(r'\W+', '-', c.text)[:60],
 )
 def test_config_options_exist(command):
-    """Keys given to --cfg-options are in the config, and their values can be read."""
+    """Keys given to --cfg-options are in the config, and their values can be parsed."""
     cfg = Config.fromfile(config_of(command)).to_dict()
     words = command.words[command.words.index('--cfg-options') + 1 :]
     for word in words:
@@ -144,7 +126,7 @@ def test_tools_have_help_with_examples_and_the_documented_options(tmp_path):
 
 @pytest.fixture(scope='module')
 def workshop(tmp_path_factory):
-    """A folder as the guides assume it, on drawn data."""
+    """Path: a folder as the guides assume it, with drawn data."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
@@ -180,7 +162,7 @@ def workshop(tmp_path_factory):
     register_all_modules()
     detector = MODELS.build(Config.fromfile(ROOT / MOBILENET).model)
     detector.init_weights()
-    # Few faces, or drawing those of a detector that was never trained takes its time.
+    # Few faces: drawing the thousands that an untrained detector finds takes long.
     for convolution in detector.bbox_head.conv_cls:
         torch.nn.init.normal_(convolution.weight, std=0.3)
         torch.nn.init.constant_(convolution.bias[1::2], 2.0)
@@ -191,7 +173,7 @@ def workshop(tmp_path_factory):
 
 @pytest.mark.slow
 def test_commands_run(workshop):
-    """Those of EXECUTED, in their order."""
+    """Run the commands of EXECUTED in their order."""
     pytest.importorskip('onnxruntime')
     documented = {command.text: command for command in ALL}
     jobs = []
@@ -210,12 +192,12 @@ def test_commands_run(workshop):
 
 
 def test_python_blocks_run(workshop):
-    """Page by page, in their order; configs are read and their backbones built."""
+    """Run the blocks of each page in their order; configs are read and their backbones built."""
     jobs = []
     for page in PAGES:
         texts = [block.text for block in blocks(page) if block.language in ('python', 'py')]
         if texts:
-            jobs.append(dict(name=page.name, blocks=texts, cwd=str(workshop)))
+            jobs.append(dict(name=str(page.relative_to(ROOT)), blocks=texts, cwd=str(workshop)))
     assert len(jobs) >= 5
     for name, (status, output) in run_jobs(jobs, workshop).items():
         assert status == 0, f'{name}:\n{output[-3000:]}'

@@ -1,4 +1,4 @@
-"""Links, anchors and paths of the documentation lead somewhere."""
+"""Links, anchors and paths of the documentation exist."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def test_links(page):
 
 @PAGE
 def test_paths(page):
-    """Files named in the text: configs, tools, scripts, tests and pages of this project."""
+    """Files of this project that the text names exist."""
     pattern = r'(?<![\w/.])((?:configs|tools|benchmarks|tests|docs|polynl_mmdet)/[\w./*-]+)'
     for match in re.finditer(pattern, page.read_text(encoding='utf-8')):
         path = match[1].rstrip('.')
         if path.startswith(('docs/', 'tests/')) and path.endswith(('.json', '.png')):
-            continue  # written by the command in which it stands
+            continue  # written by the command that names it
         assert list(ROOT.glob(path.rstrip('/'))), f'{page.name}: {path} is not there'
 
 
 @PAGE
 def test_images_are_small(page):
-    """Images that pages show are in the repository, and none weighs more than 300 KB."""
+    """No image that a page shows is larger than 300 KB."""
     for target in links(page):
         place = page.parent / target
         if target.endswith(('.png', '.jpg', '.svg')) and not target.startswith('http'):
@@ -46,7 +46,7 @@ def test_images_are_small(page):
 
 @PAGE
 def test_blocks_say_their_language(page):
-    """Shell and Python blocks are marked, so that they are run; the rest shows layouts."""
+    """Shell and Python blocks name their language, so that the tests run them."""
     for block in blocks(page):
         if block.language in ('', 'text', 'indented'):
             first = block.text.split(maxsplit=1)[0] if block.text.split() else ''
@@ -56,7 +56,7 @@ def test_blocks_say_their_language(page):
             assert not python, f'{block.where}: unmarked Python'
 
 
-def test_the_parser_finds_what_there_is(tmp_path, monkeypatch):
+def test_parser_finds_commands_headings_and_links(tmp_path, monkeypatch):
     monkeypatch.setattr(doc_pages, 'ROOT', tmp_path)
     page = tmp_path / 'page.md'
     page.write_text(

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-TOY = Path(__file__).parents[2] / 'configs/retinaface'
-TOY /= 'retinaface_r18-polynl-c4_merge-fpn_toy-wider.py'
+TOY = Path(__file__).parents[2] / 'configs/demo'
+TOY /= 'retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
 CONFIG = f"""
 _base_ = {str(TOY)!r}
 visualizer = dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import random
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import polynl_mmdet  # noqa: F401  (registers the hooks)
 
@@ -73,7 +75,7 @@ class MeanOutput(BaseMetric):
 
     def compute_metrics(self, results):
         """Average them."""
-        return dict(acc=float(np.mean(results)))
+        return dict(acc=float(np.mean(results)), spread=float(np.std(results)))
 
 
 class Stopped(Exception):
@@ -95,8 +97,23 @@ class StopAt(Hook):
             raise Stopped
 
 
-def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_train_iter', **more):
-    """Train, or stop on the way.
+def train(work_dir, **options):
+    """Train, or stop on the way; :func:`make_runner` has the options.
+
+    Returns:
+        Runner: After training.
+    """
+    runner = make_runner(work_dir, **options)
+    with contextlib.suppress(Stopped):
+        runner.train()
+    end_workers()
+    return runner
+
+
+def make_runner(
+    work_dir, *, resume=False, load_from=None, stop=None, event='after_train_iter', **more
+):
+    """Build the runner of a training.
 
     Args:
         work_dir (Path): The run's folder.
@@ -106,11 +123,12 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
         event (str): The hook method in which it is.
         **more: ``by_epoch``, ``save_by_epoch``, ``workers``, ``persistent``, ``sampler``,
             ``batch_sampler``, ``length``, ``total`` (epochs or iterations), ``interval``, ``seed``,
-            ``checkpoint``, ``accumulate``, ``without`` (names of hooks),
-            ``launcher``, ``loop`` (more of the training loop's arguments).
+            ``checkpoint``, ``accumulate``, ``hooks`` (default hooks, None for one to leave out),
+            ``validated`` (False: a training without validation), ``launcher``, ``loop`` (more of
+            the training loop's arguments).
 
     Returns:
-        Runner: After training.
+        Runner: It can train, validate and test.
     """
     by_epoch = more.get('by_epoch', True)
     workers = more.get('workers', 0)
@@ -128,25 +146,40 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
     if more.get('batch_sampler'):
         loader['batch_sampler'] = more['batch_sampler']
     every = more.get('interval', 1 if more.get('save_by_epoch', by_epoch) else 4)
+    checkpoint = dict(
+        type='AtomicCheckpointHook',
+        interval=every,
+        by_epoch=more.get('save_by_epoch', by_epoch),
+        save_best='acc',
+        rule='greater',
+    )
     hooks = dict(
-        checkpoint=dict(
-            type='AtomicCheckpointHook',
-            interval=every,
-            by_epoch=more.get('save_by_epoch', by_epoch),
-            save_best='acc',
-            rule='greater',
-            **more.get('checkpoint', {}),
-        ),
+        checkpoint={**checkpoint, **more.get('checkpoint', {})},
         resume_state=dict(type='ResumeStateHook'),
         logger=dict(type='LoggerHook', interval=1),
     )
-    for name in more.get('without', ()):
-        del hooks[name]
+    hooks.update(more.get('hooks', {}))
+    # mmengine takes None for hooks that are its own.
+    hooks = {k: hook for k, hook in hooks.items() if hook is not None or k == 'checkpoint'}
+    evaluated = dict(
+        dataset=dict(type='DrawingDataset', length=6, test_mode=True),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        batch_size=2,
+        num_workers=0,
+        collate_fn=dict(type='default_collate'),
+    )
+    evaluation = dict(
+        test_dataloader=evaluated, test_cfg=dict(), test_evaluator=dict(type='MeanOutput')
+    )
+    if more.get('validated', True):
+        evaluation.update(
+            val_dataloader=evaluated, val_cfg=dict(), val_evaluator=dict(type='MeanOutput')
+        )
     schedule = [
         dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=8),
         dict(type='CosineAnnealingLR', by_epoch=by_epoch, T_max=total),
     ]
-    runner = Runner(
+    return Runner(
         model=dict(type='DrawingModel'),
         work_dir=str(work_dir),
         train_dataloader=loader,
@@ -156,15 +189,7 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
             **{'max_epochs' if by_epoch else 'max_iters': total},
             **more.get('loop', {}),
         ),
-        val_dataloader=dict(
-            dataset=dict(type='DrawingDataset', length=6, test_mode=True),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            batch_size=2,
-            num_workers=0,
-            collate_fn=dict(type='default_collate'),
-        ),
-        val_cfg=dict(),
-        val_evaluator=dict(type='MeanOutput'),
+        **evaluation,
         optim_wrapper=dict(
             type='OptimWrapper',
             optimizer=dict(type='AdamW', lr=0.01),
@@ -189,20 +214,13 @@ def train(work_dir, *, resume=False, load_from=None, stop=None, event='after_tra
         experiment_name=f'toy_{next(_COUNT)}',
         default_scope='mmdet',
     )
-    with contextlib.suppress(Stopped):
-        runner.train()
-    _end_workers(runner.train_loop)
-    return runner
 
 
-def _end_workers(loop):
-    # Left to the garbage collector, each takes 5 seconds.
-    iterators = [loop.dataloader._iterator]
-    endless = getattr(loop, 'dataloader_iterator', None)
-    iterators.append(getattr(getattr(endless, '_iterator', endless), '_iterator', None))
-    for iterator in iterators:
-        if hasattr(iterator, '_shutdown_workers'):
-            iterator._shutdown_workers()
+def end_workers():
+    """End data workers: left to the garbage collector, each takes 5 seconds."""
+    for one in gc.get_objects():
+        if type(one) is _MultiProcessingDataLoaderIter:
+            one._shutdown_workers()
 
 
 def trace(runner):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from mmdet.registry import METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from polynl_mmdet.datasets import CheckedCocoDataset
 from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
 
 
@@ -62,3 +65,51 @@ def test_no_detection_is_an_ap_of_zero(coco, tmp_path):
 def test_chosen_items_only(coco, tmp_path):
     metrics = evaluate(coco, tmp_path, perfect=False, metric_items=['mAP_50'])
     assert metrics == {'coco/bbox_mAP_50': 0.0, 'coco/segm_mAP_50': 0.0}
+
+
+@pytest.mark.parametrize('chosen', [('cross', 'circle'), ('triangle',), None])
+def test_mmdets_metric_beside_our_dataset_agrees(coco, tmp_path, chosen):
+    """Also for categories in no order of ids, with gaps, and images in another order."""
+    path = tmp_path / 'annotations/instances_val.json'
+    content = json.loads(path.read_text())
+    names, ids = ('triangle', 'cross', 'rectangle', 'circle'), (30, 7, 8, 2)
+    new_id = {CLASSES.index(name) + 1: number for name, number in zip(names, ids)}
+    content['categories'] = [dict(id=number, name=name) for name, number in zip(names, ids)]
+    for annotation in content['annotations']:
+        annotation['category_id'] = new_id[annotation['category_id']]
+    content['images'].reverse()
+    path.write_text(json.dumps(content))
+    classes = tuple(name for name in names if chosen is None or name in chosen)
+    options = dict(ann_file=str(path), metric=['bbox', 'segm'], classwise=True)
+    dataset = CheckedCocoDataset(
+        ann_file=str(path),
+        data_prefix=dict(img=str(tmp_path / 'val')),
+        metainfo=dict(classes=classes),
+        test_mode=True,
+        pipeline=[],
+    )
+    found = []
+    for kind in ('CheckedCocoMetric', 'CocoMetric'):
+        metric = METRICS.build(dict(type=kind, **options))
+        metric.dataset_meta = dataset.metainfo
+        rng = np.random.default_rng(0)
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            rows = info['instances']
+            boxes = np.array([row['bbox'] for row in rows]).reshape(-1, 4)
+            masks = [coco_mask.decode(row['mask']) for row in rows]
+            instances = dict(
+                bboxes=torch.as_tensor(boxes + rng.integers(-2, 3, boxes.shape)),
+                scores=torch.as_tensor(rng.random(len(rows))),
+                # One in five goes by another name.
+                labels=torch.tensor(
+                    [rng.integers(len(classes)) if rng.random() < 0.2 else row['bbox_label']
+                     for row in rows], dtype=torch.long),
+                masks=torch.as_tensor(np.array(masks).reshape(-1, 96, 96)).bool(),
+            )  # fmt: skip
+            sample = dict(img_id=info['img_id'], ori_shape=(96, 96), pred_instances=instances)
+            metric.process({}, [sample])
+        found.append(metric.evaluate(size=len(dataset)))
+    np.testing.assert_equal(found[0], found[1])
+    assert 0 < found[0]['coco/bbox_mAP'] < 1
+    assert set(found[0]) >= {f'coco/{name}_precision' for name in classes}

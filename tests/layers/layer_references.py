@@ -114,6 +114,62 @@ def squeeze_excitation(layer, x: Tensor, size) -> Tensor:
     return x / (1 + (-apply(layer.excite, hidden)).exp())
 
 
+@one_by_one
+def global_response_norm(layer, x: Tensor, size) -> Tensor:
+    norms = [sum(value**2 for value in channel).sqrt() for channel in x.T]
+    share = [norm / (sum(norms) / len(norms) + layer.eps) for norm in norms]
+    columns = [
+        x[:, c] + layer.gamma[c, 0, 0] * x[:, c] * share[c] + layer.beta[c, 0, 0]
+        for c in range(x.shape[1])
+    ]
+    return torch.stack(columns, dim=1)
+
+
+@one_by_one
+def relu_linear_attention(layer, x: Tensor, size) -> Tensor:
+    q, k, v = (apply(conv, x) for conv in (layer.queries, layer.keys, layer.values))
+    width = q.shape[1] // layer.num_heads
+    parts = []
+    for head in range(layer.num_heads):
+        s = slice(head * width, (head + 1) * width)
+        pairs = q[:, s].clamp_min(0) @ k[:, s].clamp_min(0).T  # all N x N similarities
+        total = pairs.sum(dim=1, keepdim=True)
+        parts.append(torch.where(total > 0, pairs / total.clamp_min(1e-300), 0) @ v[:, s])
+    return x + apply(layer.conv_out, torch.cat(parts, dim=1))
+
+
+@one_by_one
+def agent_attention(layer, x: Tensor, size) -> Tensor:
+    height, width = size
+    q, k, v = (apply(conv, x) for conv in (layer.queries, layer.keys, layer.values))
+    agents, grid = [], q.reshape(height, width, -1)
+    for i in range(layer.grid):
+        for j in range(layer.grid):
+            # PyTorch's rule for regions of nearly equal size.
+            top, bottom = i * height // layer.grid, -(-(i + 1) * height // layer.grid)
+            left, right = j * width // layer.grid, -(-(j + 1) * width // layer.grid)
+            agents.append(grid[top:bottom, left:right].mean(dim=(0, 1)))
+    agents = torch.stack(agents)
+    depth = q.shape[1] // layer.num_heads
+    parts = []
+    for head in range(layer.num_heads):
+        s = slice(head * depth, (head + 1) * depth)
+        gathered = (agents[:, s] @ k[:, s].T / math.sqrt(depth)).softmax(dim=1) @ v[:, s]
+        parts.append((q[:, s] @ agents[:, s].T / math.sqrt(depth)).softmax(dim=1) @ gathered)
+    y = torch.cat(parts, dim=1)
+    around = []
+    for i in range(height):
+        for j in range(width):
+            total = layer.local.bias
+            for di in range(-1, 2):
+                for dj in range(-1, 2):
+                    if 0 <= i + di < height and 0 <= j + dj < width:
+                        tap = layer.local.weight[:, 0, di + 1, dj + 1]
+                        total = total + tap * v[(i + di) * width + j + dj]
+            around.append(total)
+    return x + apply(layer.conv_out, y + torch.stack(around))
+
+
 def bias_maps(term, x: Tensor, size) -> Tensor:
     """The S maps of Spatial Bias: (B, S, *size)."""
     stride = term.reduce.stride[0]

@@ -22,6 +22,9 @@ LAYERS = {
     'DisentangledNonLocal': (references.dnl, [dict(), dict(temperature=0.3, reduction=4)]),
     'PyramidNonLocal': (references.pnl, [dict(), dict(scales=(1, 3), reduction=1)]),
     'SqueezeExcitation': (references.squeeze_excitation, [dict(), dict(gate_bias=None)]),
+    'GlobalResponseNorm': (references.global_response_norm, [dict()]),
+    'ReLULinearAttention': (references.relu_linear_attention, [dict(), dict(num_heads=2)]),
+    'AgentAttention': (references.agent_attention, [dict(grid=2), dict(grid=3, num_heads=2)]),
     'SpatialBias': (references.spatial_bias, [dict(), dict(num_maps=1, grid=4)]),
 }
 CASES = [(name, kwargs) for name, (_, all_kwargs) in LAYERS.items() for kwargs in all_kwargs]
@@ -84,7 +87,7 @@ class Parent(BaseModule):
 @pytest.mark.parametrize('norm', [False, True])
 def test_starts_as_the_identity(name, kwargs, with_parent, norm):
     if norm:
-        if name in ('CompactGeneralizedNonLocal', 'SqueezeExcitation'):
+        if name in ('CompactGeneralizedNonLocal', 'SqueezeExcitation', 'GlobalResponseNorm'):
             pytest.skip('has no norm to choose')
         kwargs = dict(kwargs, norm_cfg=dict(type='BN'))
     layer = build(name, **kwargs)
@@ -111,7 +114,7 @@ def test_every_parameter_learns(name, kwargs):
     assert not silent
 
 
-@pytest.mark.parametrize('name', LAYERS)
+@pytest.mark.parametrize('name', [name for name in LAYERS if name != 'GlobalResponseNorm'])
 def test_its_own_init_cfg_has_the_last_word(name):
     layer = build(name, **FIRST[name], init_cfg=dict(type='Constant', val=0.5, layer='Conv2d'))
     Parent(layer).init_weights()
@@ -133,9 +136,17 @@ def test_half_precision(name):
     assert (half.float() - full).norm() < 0.05 * full.norm()
 
 
-def test_large_activations_stay_finite_in_float16():
-    """CGNL sums over all positions and channels: far more than float16 holds."""
-    layer = trained(build('CompactGeneralizedNonLocal', groups=2))
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('CompactGeneralizedNonLocal', dict(groups=2)),
+        ('GlobalResponseNorm', {}),
+        ('ReLULinearAttention', {}),
+    ],
+)
+def test_large_activations_stay_finite_in_float16(name, kwargs):
+    """These sum over all positions: far more than float16 holds."""
+    layer = trained(build(name, **kwargs))
     x = 30 * torch.randn(1, 8, 40, 40)
     full = layer(x.double()).float()
     half = layer.half()(x.half()).float()
@@ -165,6 +176,9 @@ def test_it_is_found_by_name_and_names_bad_input(name):
         ('DisentangledNonLocal', dict(temperature=0.0), ['temperature=0.0', 'above 0']),
         ('PyramidNonLocal', dict(scales=()), ['scales', 'at least one']),
         ('PyramidNonLocal', dict(scales=(2, 0)), ['scales=0']),
+        ('ReLULinearAttention', dict(num_heads=3), ['num_heads=3', '4 inner']),
+        ('AgentAttention', dict(num_heads=3), ['num_heads=3', '4 inner']),
+        ('AgentAttention', dict(grid=0), ['grid=0']),
         ('SpatialBias', dict(num_maps=0), ['num_maps=0']),
         ('SpatialBias', dict(grid=-1), ['grid=-1']),
     ],
@@ -175,7 +189,7 @@ def test_bad_arguments_are_named(name, kwargs, words):
     assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize('name', ['DisentangledNonLocal', 'PyramidNonLocal'])
+@pytest.mark.parametrize('name', ['DisentangledNonLocal', 'PyramidNonLocal', 'AgentAttention'])
 def test_no_matrix_of_pairs_is_stored(name):
     layer = build(name)
     x = torch.randn(1, 8, 48, 48, requires_grad=True)

@@ -13,6 +13,7 @@ from torch import nn
 from polynl_mmdet.layers import PolyNL
 from polynl_mmdet.ops import poly_nl_reference
 
+CONTEXT_NORMS = [None, dict(type='LN'), dict(type='GN', num_groups=2)]
 SHAPES = [(1, 6, 17), (3, 6, 5, 7), (1, 6, 5, 7), (3, 6, 3, 4, 2)]
 
 
@@ -28,8 +29,9 @@ def trained(layer: PolyNL) -> PolyNL:
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
-def test_agrees_with_the_formula_forward_and_backward(shape, bias, layout):
-    layer = trained(PolyNL(6, bias=bias))
+@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
+def test_agrees_with_the_formula_forward_and_backward(shape, bias, layout, context_norm):
+    layer = trained(PolyNL(6, bias=bias, context_norm=context_norm))
     x = torch.randn(shape, dtype=torch.float64)
     if layout == 'channels_last':
         x = x.movedim(1, -1).contiguous().movedim(-1, 1)
@@ -37,11 +39,11 @@ def test_agrees_with_the_formula_forward_and_backward(shape, bias, layout):
     x1.requires_grad_()
     x2.requires_grad_()
     out = layer(x1)
-    names = ['w1', 'w2', 'w3', 'alpha', 'beta', *(['b1', 'b2', 'b3'] if bias else [])]
-    parameters = [getattr(layer, name) for name in names]
-    expected = poly_nl_reference(x2, *parameters)
+    weights = (layer.w1, layer.w2, layer.w3, layer.alpha, layer.beta, layer.b1, layer.b2, layer.b3)
+    expected = poly_nl_reference(x2, *weights, context_norm=layer.context_norm)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
     weight = torch.randn_like(expected)
+    names, parameters = zip(*layer.named_parameters())
     got = torch.autograd.grad((out * weight).sum(), [x1, *parameters])
     want = torch.autograd.grad((expected * weight).sum(), [x2, *parameters])
     for name, one, other in zip(['x', *names], got, want):
@@ -50,22 +52,98 @@ def test_agrees_with_the_formula_forward_and_backward(shape, bias, layout):
         )
 
 
+@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
 @pytest.mark.parametrize('shape', SHAPES)
-def test_is_the_identity_at_initialisation(shape):
+def test_is_the_identity_at_initialisation(shape, context_norm):
     x = torch.randn(shape)
-    assert torch.equal(PolyNL(6)(x), x)
+    assert torch.equal(PolyNL(6, context_norm=context_norm)(x), x)
 
 
-def test_gradients_reach_every_parameter_after_the_first_step():
-    layer = PolyNL(4, bias=True)
+@pytest.mark.parametrize('norm_cfg', [None, dict(type='BN')])
+@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
+def test_gradients_reach_every_parameter_after_the_first_step(context_norm, norm_cfg):
+    layer = PolyNL(6, bias=True, context_norm=context_norm, norm_cfg=norm_cfg)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    x, target = torch.randn(2, 4, 5, 5), torch.randn(2, 4, 5, 5)
-    for _ in range(2):
+    x, target = torch.randn(2, 6, 5, 5), torch.randn(2, 6, 5, 5)
+    for step in range(2):
         optimizer.zero_grad()
         ((layer(x) - target) ** 2).mean().backward()
+        if step == 0 and norm_cfg is None:
+            assert layer.w3.grad.abs().min() > 0, 'a whole matrix learns from the first step on'
         optimizer.step()
     silent = [name for name, p in layer.named_parameters() if p.grad.abs().max() == 0]
     assert not silent
+
+
+def test_a_file_without_a_norm_loads_and_computes_the_published_formula():
+    """The keys of the published form are those of every version."""
+    state = {f'w{i}': torch.randn(6, 6) / 3 for i in (1, 2, 3)}
+    state.update(alpha=torch.tensor([0.9]), beta=torch.tensor([0.3]))
+    layer = PolyNL(6)
+    layer.load_state_dict(state, strict=True)
+    x = torch.randn(2, 6, 5, 7)
+    torch.testing.assert_close(layer(x), poly_nl_reference(x, **state))
+    with pytest.raises(RuntimeError, match=r'context_norm\.weight'):
+        PolyNL(6, context_norm=dict(type='LN')).load_state_dict(state, strict=True)
+
+
+def test_layer_norm_asks_for_no_statistics_and_no_second_sample():
+    """With norm_eval the layer still normalises, and a sample's result is its own."""
+    layer = trained(PolyNL(6, context_norm=dict(type='LN'))).train()
+    x = torch.randn(3, 6, 5, 7, dtype=torch.float64)
+    together = layer(x)
+    alone = torch.cat([layer(sample[None]) for sample in x])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.eval()(x), together, rtol=0, atol=0)
+    # Contexts a hundred times as large differ in nothing but the epsilon.
+    torch.testing.assert_close(layer(10 * x), 10 * together, rtol=1e-3, atol=1e-3)
+
+
+def test_batch_norm_under_norm_eval_is_the_published_form():
+    """Its statistics stay 0 and 1: nothing is normalised."""
+    published = trained(PolyNL(6))
+    layer = PolyNL(6, context_norm=dict(type='BN', eps=0.0)).double()
+    layer.load_state_dict(published.state_dict(), strict=False)
+    layer.context_norm.eval()
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), published(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('context_norm', [dict(type='LN'), dict(type='GN', num_groups=2)])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_a_layer_cast_as_a_whole_normalises_in_the_wide_type(dtype, context_norm):
+    layer = PolyNL(6, context_norm=context_norm)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    x = (torch.randn(2, 6, 5, 7) * 300).to(dtype)  # contexts leave the range of float16
+    out = layer.to(dtype)(x)
+    assert out.dtype == dtype
+    out.sum().backward()
+    assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in layer.parameters())
+    wide = layer.double()
+    tolerance = 1e-12 if dtype == torch.float64 else 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(out.double(), wide(x.double()), rtol=tolerance, atol=tolerance * 300)
+
+
+def test_float32_layer_takes_a_float64_input():
+    layer = PolyNL(6, context_norm=dict(type='LN'))
+    nn.init.normal_(layer.w3)
+    x = torch.randn(2, 6, 5, 7, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), layer.double()(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('norm_cfg', [dict(type='BN'), dict(type='GN', num_groups=2)])
+def test_both_norms_at_once(norm_cfg):
+    layer = trained(PolyNL(6, norm_cfg=norm_cfg, context_norm=dict(type='LN')))
+    x = torch.randn(3, 6, 5, 7, dtype=torch.float64)
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    weights = (layer.w1, layer.w2, layer.w3, zero, one)
+    for mode in (True, False):
+        layer.train(mode)
+        branch = poly_nl_reference(x, *weights, context_norm=layer.context_norm)
+        expected = layer.alpha * x + layer.beta * copy.deepcopy(layer.norm)(branch)
+        torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval'])
@@ -82,6 +160,25 @@ def test_norm_stands_on_the_polynomial_branch(mode):
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize('context_norm', [None, dict(type='LN')])
+def test_compiles_as_one_graph(context_norm, dtype):
+    torch._dynamo.reset()
+    layer = PolyNL(8, context_norm=context_norm)
+    nn.init.normal_(layer.w3)
+    layer.to(dtype)
+    compiled = torch.compile(layer, fullgraph=True, backend='aot_eager')
+    x = torch.randn(2, 8, 5, 7).to(dtype).requires_grad_()
+    out, expected = compiled(x), layer(x)
+    tolerance = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(out, expected, rtol=tolerance, atol=10 * tolerance)
+    inputs = (x, *layer.parameters())
+    found = torch.autograd.grad(out.square().mean(), inputs)
+    exact = torch.autograd.grad(expected.square().mean(), inputs)
+    for one, other in zip(found, exact):
+        assert (one - other).float().norm() <= 2 * tolerance * other.float().norm()
+
+
 def test_is_found_by_name_from_any_registry():
     assert MODELS.get('PolyNL') is PolyNL
     name, layer = build_plugin_layer(dict(type='PolyNL'), postfix='_x', in_channels=8)
@@ -90,7 +187,9 @@ def test_is_found_by_name_from_any_registry():
     assert layer.in_channels == 8
 
 
-def test_parent_init_cfg_leaves_it_the_identity():
+@pytest.mark.parametrize('norm_cfg', [None, dict(type='BN')])
+@pytest.mark.parametrize('context_norm', [None, dict(type='LN'), dict(type='BN')])
+def test_parent_init_cfg_leaves_it_the_identity(context_norm, norm_cfg):
     from mmengine.model import BaseModule
 
     class Parent(BaseModule):
@@ -102,7 +201,7 @@ def test_parent_init_cfg_leaves_it_the_identity():
                 ]
             )
             self.conv = nn.Conv2d(4, 4, 1)
-            self.layer = PolyNL(4, norm_cfg=dict(type='BN'))
+            self.layer = PolyNL(4, norm_cfg=norm_cfg, context_norm=context_norm)
 
     parent = Parent()
     parent.init_weights()

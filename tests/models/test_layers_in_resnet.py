@@ -15,6 +15,9 @@ LAYERS = {
     'DoubleAttention': {},
     'EfficientAttention': {},
     'PyramidNonLocal': {},
+    'GlobalResponseNorm': {},
+    'ReLULinearAttention': {},
+    'AgentAttention': dict(grid=2),
     'SpatialBias': dict(grid=4),
     'SqueezeExcitation': dict(reduction=4),
     # mmcv's own.

@@ -83,7 +83,7 @@ def test_the_plugin_runs_right_before_its_block(stage, before, key):
     assert order[order.index(key) - 1] == f'site{key}_0'
     plugin, block = layer.get_submodule(f'site{key}_0'), layer.get_submodule(key)
     with torch.no_grad():
-        plugin.beta.fill_(0.5)
+        plugin.w3.fill_(0.5)
     seen = {}
     plugin.register_forward_hook(lambda m, i, o: seen.update(out=o))
     block.register_forward_hook(lambda m, i, o: seen.update(into=i[0]))

@@ -25,7 +25,7 @@ def build(kind='SpatialBiasResNet', **kwargs):
 
 
 def disturb(model):
-    """Away from every initial value, norms' statistics included."""
+    """Change every initial value, norms' statistics included."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -43,7 +43,10 @@ def outputs(model, x):
 
 
 class ConcatenatedBottleneck(nn.Module):
-    """The paper's figure: the maps stand beside conv2's output, before bn2, ReLU and conv3."""
+    """The paper's figure: the maps are concatenated to conv2's output before bn2, ReLU and conv3.
+
+    The maps' first convolution has conv2's stride, as in the authors' first upload.
+    """
 
     def __init__(self, split: SpatialBiasBottleneck) -> None:
         super().__init__()
@@ -164,7 +167,7 @@ def test_plain_weights_load_with_only_the_new_keys_missing(depth):
         torch.testing.assert_close(one, other)
 
 
-def test_stages_and_sizes_are_the_papers():
+def test_default_stages_and_sizes_are_those_of_the_paper():
     model = MODELS.build(dict(type='SpatialBiasResNet', depth=50))
     places = {
         name.rpartition('.')[0]: m
@@ -181,14 +184,14 @@ def test_stages_and_sizes_are_the_papers():
         assert term.expand.weight.shape == (4 * planes, 3, 1, 1)
 
 
-def test_chosen_stages_alone_have_it():
+def test_only_chosen_stages_have_maps():
     model = build(bias_stages=(False, False, True, True), num_maps=2, grid=4)
     terms = {n.split('.')[0] for n, m in model.named_modules() if isinstance(m, SpatialBiasTerm)}
     assert terms == {'layer3', 'layer4'}
     assert model.layer3[0].spatial_bias.mix.weight.shape == (16, 16, 3)
 
 
-def test_poly_nl_stands_beside_it():
+def test_plugins_and_sites_can_be_added():
     model = build(
         sites=[dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)],
         plugins=[
@@ -228,7 +231,7 @@ def test_two_training_steps_reach_the_maps():
     assert not still
 
 
-def test_frozen_stages_and_norm_eval():
+def test_frozen_stages_do_not_train_and_norm_eval_keeps_statistics():
     model = build(frozen_stages=2, norm_eval=True, with_cp=True)
     model.train()
     assert not any(p.requires_grad for p in model.layer2.parameters())
@@ -245,7 +248,7 @@ def test_frozen_stages_and_norm_eval():
 def test_the_configs_train_every_map(repo_root):
     from mmengine.config import Config
 
-    for name in ('spatial-bias', 'spatial-bias-polynl-c4'):
+    for name in ('spatial-bias-c2-c4', 'spatial-bias-c2-c4-polynl-site-c4'):
         path = repo_root / f'configs/mask_rcnn/mask-rcnn_r50-{name}_fpn_1x_coco.py'
         model = MODELS.build({**Config.fromfile(path).model.backbone, 'init_cfg': None})
         model.train()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 METHODS = ('literal', 'covariance', 'auto')
@@ -18,9 +21,16 @@ LAYOUTS = (
 
 
 def make_params(
-    channels: int, biases: tuple[bool, bool, bool] = (False,) * 3, dtype=torch.float64, seed=0
+    channels: int,
+    biases: tuple[bool, bool, bool] = (False,) * 3,
+    dtype=torch.float64,
+    seed=0,
+    norm: bool = False,
 ) -> list[Tensor | None]:
-    """w1, w2, w3, alpha, beta, b1, b2, b3 of usual sizes, requiring gradients."""
+    """Return w1, w2, w3, alpha, beta, b1, b2, b3 of usual sizes, requiring gradients.
+
+    With ``norm`` two more follow, a LayerNorm's weight and bias: see :func:`with_norm`.
+    """
     rng = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
@@ -29,11 +39,29 @@ def make_params(
     params = [draw(channels, channels) / channels**0.5 for _ in range(3)]
     params += [draw(1), draw(())]
     params += [draw(channels) if wanted else None for wanted in biases]
+    params += [1 + draw(channels) / 4, draw(channels) / 4] if norm else []
     return [None if p is None else p.requires_grad_() for p in params]
 
 
+def with_norm(function: Callable[..., Tensor], **kwargs) -> Callable[..., Tensor]:
+    """Return a function of x and what ``make_params`` gives, with or without a norm."""
+
+    def call(x: Tensor, *params: Tensor | None) -> Tensor:
+        if len(params) == 8:
+            return function(x, *params, **kwargs)
+        weight, bias = params[8:]
+
+        def norm(context: Tensor) -> Tensor:
+            dtype = context.dtype
+            return F.layer_norm(context, context.shape[1:], weight.to(dtype), bias.to(dtype))
+
+        return function(x, *params[:8], context_norm=norm, **kwargs)
+
+    return call
+
+
 def make_input(shape: tuple[int, ...], layout: str = 'contiguous', dtype=torch.float64, seed=1):
-    """A (B, C, H, W) tensor of the given layout in memory, requiring gradients."""
+    """Return a (B, C, H, W) tensor of the given layout in memory, requiring gradients."""
     rng = torch.Generator().manual_seed(seed)
     b, c, h, w = shape
 
@@ -53,14 +81,14 @@ def make_input(shape: tuple[int, ...], layout: str = 'contiguous', dtype=torch.f
 
 
 def with_grads(function, x: Tensor, params: list[Tensor | None], grad: Tensor) -> list[Tensor]:
-    """[output, gradient of x, gradients of the parameters that are given]."""
+    """Return [output, gradient of x, gradients of the parameters that are given]."""
     out = function(x, *params)
     inputs = [x, *(p for p in params if p is not None)]
     return [out.detach(), *torch.autograd.grad(out, inputs, grad.to(out.dtype))]
 
 
 def relative_error(a: Tensor, b: Tensor) -> float:
-    """|a - b| / |b| in the Euclidean norm; plain |a - b| where b is all zeros."""
+    """Return |a - b| / |b| in the Euclidean norm; plain |a - b| where b is all zeros."""
     scale = b.norm().item()
     return (a.to(b.dtype) - b).norm().item() / (scale or 1.0)
 
@@ -68,12 +96,13 @@ def relative_error(a: Tensor, b: Tensor) -> float:
 def relative_errors(
     found: list[Tensor], exact: list[Tensor], x: Tensor, grad: Tensor
 ) -> dict[str, float]:
-    """By name, the errors of what ``with_grads`` gave, for all or no biases.
+    """Return by name the errors of what ``with_grads`` gave.
 
     The gradients of alpha and beta are sums over everything that may cancel to nothing: their
     errors are relative to the product of the norms of what is summed.
     """
-    names = ('z', 'x', 'w1', 'w2', 'w3', 'alpha', 'beta', 'b1', 'b2', 'b3')
+    names = ['z', 'x', 'w1', 'w2', 'w3', 'alpha', 'beta']
+    names += [f'bias or norm {i}' for i in range(len(found) - len(names))]
     errors = {n: relative_error(a, b) for n, a, b in zip(names, found, exact)}
     for index, other in ((5, x), (6, exact[0])):
         scale = grad.double().norm() * other.detach().double().norm()

@@ -16,6 +16,7 @@ from poly_nl_cases import (
     relative_error,
     relative_errors,
     with_grads,
+    with_norm,
 )
 
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
@@ -26,8 +27,8 @@ TOLERANCE = 1e-12
 def assert_agrees(x, params, method, grad=None):
     if grad is None:
         grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(7), dtype=x.dtype)
-    found = with_grads(lambda *a: poly_nl(*a, method=method), x, params, grad)
-    expected = with_grads(poly_nl_reference, x, params, grad)
+    found = with_grads(with_norm(poly_nl, method=method), x, params, grad)
+    expected = with_grads(with_norm(poly_nl_reference), x, params, grad)
     for name, error in relative_errors(found, expected, x, grad).items():
         assert error <= TOLERANCE, name
 
@@ -41,39 +42,44 @@ def assert_agrees(x, params, method, grad=None):
     layout=st.sampled_from(LAYOUTS),
     biases=st.tuples(*[st.booleans()] * 3),
     method=st.sampled_from(METHODS),
+    norm=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_small_shapes(batch, channels, height, width, layout, biases, method, seed):
+def test_small_shapes(batch, channels, height, width, layout, biases, method, norm, seed):
+    # Two numbers come out of a norm as -1 and 1, whatever they were: their gradient is rounding.
+    norm = norm and channels > 2
     x = make_input((batch, channels, height, width), layout, seed=seed)
-    assert_agrees(x, make_params(channels, biases, seed=seed), method)
+    assert_agrees(x, make_params(channels, biases, seed=seed, norm=norm), method)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
-@pytest.mark.parametrize('channels', [70, 130, 256])
-def test_sliced_products(channels, layout):
+@pytest.mark.parametrize(('channels', 'norm'), [(70, False), (130, True), (256, False)])
+def test_sliced_products(channels, norm, layout):
     # Large enough for blocks and splits, with remainders in both.
     x = make_input((2, channels, 43, 61), layout)
-    assert_agrees(x, make_params(channels, (True,) * 3), 'covariance')
+    assert_agrees(x, make_params(channels, (True,) * 3, norm=norm), 'covariance')
 
 
+@pytest.mark.parametrize('norm', [False, True])
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('shape', [(2, 5, 7), (2, 3, 2, 3, 4), (1, 4, 2, 1, 3, 2)])
-def test_other_numbers_of_spatial_axes(shape, method):
+def test_other_numbers_of_spatial_axes(shape, method, norm):
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    assert_agrees(x, make_params(shape[1], (True,) * 3), method)
+    assert_agrees(x, make_params(shape[1], (True,) * 3, norm=norm), method)
     assert_agrees(
         x.detach().movedim(1, -1).contiguous().movedim(-1, 1).requires_grad_(),
-        make_params(shape[1]),
+        make_params(shape[1], norm=norm),
         method,
     )
 
 
+@pytest.mark.parametrize('norm', [False, True])
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize(('of_x', 'of_grad'), list(itertools.product(LAYOUTS[:4], LAYOUTS)))
-def test_gradient_in_another_layout(of_x, of_grad, method):
+def test_gradient_in_another_layout(of_x, of_grad, method, norm):
     x = make_input((2, 6, 5, 7), of_x)
     grad = make_input((2, 6, 5, 7), of_grad, seed=5).detach()
-    assert_agrees(x, make_params(6, (True, False, True)), method, grad)
+    assert_agrees(x, make_params(6, (True, False, True), norm=norm), method, grad)
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -94,14 +100,25 @@ def test_result_and_gradient_lie_in_memory_as_the_input(layout, method):
 
 
 @pytest.mark.parametrize('method', METHODS)
-@pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 4, 0, 3), (2, 0, 3, 3)])
-def test_empty_input_gives_empty_result_and_zero_gradients(shape, method):
-    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    params = make_params(shape[1] or 1)
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
+@pytest.mark.parametrize(
+    ('shape', 'norm'),
+    [
+        ((0, 4, 3, 3), False),
+        ((0, 4, 3, 3), True),
+        ((2, 4, 0, 3), False),
+        ((2, 4, 0, 3), True),
+        ((2, 0, 3, 3), False),
+    ],
+)
+def test_empty_input_gives_empty_result_and_zero_gradients(shape, norm, dtype, method):
+    x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    params = make_params(shape[1] or 1, norm=norm)
     if shape[1] == 0:
         params[:3] = [torch.zeros(0, 0, dtype=torch.float64, requires_grad=True)] * 3
-    z = poly_nl(x, *params, method=method)
+    z = with_norm(poly_nl, method=method)(x, *params)
     assert z.shape == x.shape
+    assert z.dtype == dtype
     z.sum().backward()
     assert all((p.grad == 0).all() for p in params if p is not None)
 
@@ -109,11 +126,11 @@ def test_empty_input_gives_empty_result_and_zero_gradients(shape, method):
 @pytest.mark.parametrize('method', METHODS)
 def test_only_the_gradients_asked_for(method):
     x = make_input((2, 4, 5, 6))
-    for index in range(9):
-        inputs = [x.detach(), *(p.detach() for p in make_params(4, (True,) * 3))]
+    for index in range(11):
+        inputs = [x.detach(), *(p.detach() for p in make_params(4, (True,) * 3, norm=True))]
         inputs[index].requires_grad_()
-        out = poly_nl(*inputs, method=method)
-        expected = poly_nl_reference(*inputs)
+        out = with_norm(poly_nl, method=method)(*inputs)
+        expected = with_norm(poly_nl_reference)(*inputs)
         found = torch.autograd.grad(out.square().sum(), inputs[index])[0]
         (grad,) = torch.autograd.grad(expected.square().sum(), inputs[index])
         assert relative_error(found, grad) <= TOLERANCE
@@ -128,11 +145,13 @@ def test_beta_zero_is_the_identity_scaled(method):
 
 
 @pytest.mark.parametrize('method', METHODS)
-@pytest.mark.parametrize('biases', [(False,) * 3, (True,) * 3])
-def test_gradcheck_and_gradgradcheck(method, biases):
+@pytest.mark.parametrize(
+    ('biases', 'norm'), [((False,) * 3, False), ((True,) * 3, False), ((True,) * 3, True)]
+)
+def test_gradcheck_and_gradgradcheck(method, biases, norm):
     x = make_input((2, 3, 2, 4))
-    inputs = (x, *make_params(3, biases))
-    function = lambda *a: poly_nl(*a, method=method)  # noqa: E731
+    inputs = (x, *make_params(3, biases, norm=norm))
+    function = with_norm(poly_nl, method=method)
     assert torch.autograd.gradcheck(function, inputs)
     assert torch.autograd.gradgradcheck(function, inputs)
 
@@ -145,3 +164,30 @@ def test_second_gradients_of_shared_weights(method):
     assert torch.autograd.gradgradcheck(
         lambda x, w: poly_nl(x, w, w, w, alpha, beta, method=method), (x, w)
     )
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_norm_sees_the_context_of_the_formula_once(method):
+    seen = []
+    x = make_input((2, 4, 5, 6))
+    w1, w2, w3, alpha, beta, *_ = make_params(4)
+    poly_nl(x, w1, w2, w3, alpha, beta, context_norm=lambda a: seen.append(a) or a, method=method)
+    rows = x.flatten(2).transpose(1, 2)
+    (context,) = seen
+    torch.testing.assert_close(context, ((rows @ w1.T) * (rows @ w2.T)).mean(1), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_norm_over_the_batch(method):
+    x = make_input((3, 4, 5, 6))
+    params = make_params(4, (True,) * 3)
+    norms = [torch.nn.BatchNorm1d(4).double() for _ in range(2)]
+    for norm in norms:
+        norm.weight.data = torch.tensor([0.5, 1.0, 2.0, -1.0]).double()
+    out = poly_nl(x, *params, context_norm=norms[0], method=method)
+    expected = poly_nl_reference(x, *params, context_norm=norms[1])
+    inputs = (x, *params)
+    found = torch.autograd.grad(out.square().sum(), (*inputs, *norms[0].parameters()))
+    exact = torch.autograd.grad(expected.square().sum(), (*inputs, *norms[1].parameters()))
+    torch.testing.assert_close((out, *found), (expected, *exact), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(norms[0].state_dict(), norms[1].state_dict(), rtol=1e-12, atol=1e-12)

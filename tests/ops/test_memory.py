@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from poly_nl_cases import LAYOUTS, make_input, make_params
+from poly_nl_cases import LAYOUTS, make_input, make_params, with_norm
 
 from polynl_mmdet.ops import poly_nl
 
@@ -21,19 +21,20 @@ def kept_bytes(x, params, method):
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        z = poly_nl(x, *params, method=method)
+        z = with_norm(poly_nl, method=method)(x, *params)
     assert z.requires_grad
     return sum(kept.values())
 
 
+@pytest.mark.parametrize('norm', [False, True])
 @pytest.mark.parametrize('layout', [n for n in LAYOUTS if n != 'expanded_batch'])
 @pytest.mark.parametrize('method', ['literal', 'covariance', 'auto'])
 @pytest.mark.parametrize(
     ('channels', 'side', 'limit'), [(16, 16, 1.1), (16, 5, 2.0), (64, 7, 2.0), (32, 24, 1.1)]
 )
-def test_input_is_kept_once(channels, side, limit, method, layout):
+def test_input_is_kept_once(channels, side, limit, method, layout, norm):
     x = make_input((2, channels, side, side), layout, dtype=torch.float32)
-    params = make_params(channels, (True,) * 3, dtype=torch.float32)
+    params = make_params(channels, (True,) * 3, dtype=torch.float32, norm=norm)
     size = x.numel() * x.element_size()
     assert size <= kept_bytes(x, params, method) <= limit * size
 

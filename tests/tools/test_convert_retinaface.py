@@ -178,7 +178,7 @@ def test_bad_files(tool, tmp_path):
     trap = tmp_path / 'trap.pth'
     with trap.open('wb') as file:
         pickle.dump({'body.conv1.weight': Trap(tmp_path / 'ran')}, file)
-    with pytest.raises(InputError, match='refused, it wants'):
+    with pytest.raises(InputError, match='refused'):
         tool.main([str(trap), out])
     torch.save({'a': Trap(tmp_path / 'ran')}, trap)
     with pytest.raises(InputError, match='refused, it wants'):

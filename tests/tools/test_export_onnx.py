@@ -20,8 +20,8 @@ onnxruntime = pytest.importorskip('onnxruntime')
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 MOBILENET = CONFIGS / 'retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
-TOY_FACES = CONFIGS / 'retinaface/retinaface_r18-polynl-c4_merge-fpn_toy-wider.py'
-TOY_MASKS = CONFIGS / 'demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+TOY_FACES = CONFIGS / 'demo/retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
+TOY_MASKS = CONFIGS / 'demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 # What the demo must do without.
 BLOCK = """
 import importlib.abc, runpy, sys
@@ -78,8 +78,8 @@ def run_blocked(*args):
     ('config', 'levels'),
     [
         (TOY_MASKS, 5),
-        (CONFIGS / 'mask_rcnn/mask-rcnn_r50-polynl-c4_fpn_1x_coco.py', 5),
-        (CONFIGS / 'mask_rcnn/mask-rcnn_r50-spatial-bias_fpn_1x_coco.py', 5),
+        (CONFIGS / 'mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py', 5),
+        (CONFIGS / 'mask_rcnn/mask-rcnn_r50-spatial-bias-c2-c4_fpn_1x_coco.py', 5),
         (CONFIGS / 'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py', 5),
     ],
 )

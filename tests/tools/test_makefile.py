@@ -28,7 +28,7 @@ def make(folder, *args, **env):
 
 def test_make_alone_lists_every_target():
     listed = make(ROOT)
-    for target in ('install', 'demo', 'demo-face', 'test', 'lint', 'clean', 'help'):
+    for target in ('install', 'demo', 'demo-face', 'test', 'test-fast', 'lint', 'clean', 'help'):
         assert f'make {target} ' in listed
 
 
@@ -46,6 +46,7 @@ def test_clean_removes_only_what_make_made(tmp_path):
         'polynl_mmdet/__pycache__/a.pyc',
         '.pytest_cache/a',
         'environment/.polynl_mmdet-installed',
+        'environment/polynl_mmdet-install.log',
     )
     others = (
         '.venv/bin/python',  # made by hand

@@ -13,7 +13,7 @@ import torch
 
 from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
-CONFIG = 'configs/demo/mask-rcnn_r18-polynl-c4_fpn_toy-coco.py'
+CONFIG = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
 
 
 @pytest.fixture(scope='module')
@@ -88,6 +88,8 @@ def test_train_test_and_resume(run_tool, toy, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
     assert (work / 'loss_curve.png').stat().st_size > 5000
     assert (work / 'predictions.jpg').stat().st_size > 5000
+    assert len(done.stdout.splitlines()) == 6
+    assert '3 held-out images: box AP 0.' in done.stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='for processes without a GPU')

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-CONTROL = 'configs/demo/mask-rcnn_r18-c2-c3_fpn_toy-far-cue.py'
-WITH_LAYER = 'configs/demo/mask-rcnn_r18-c2-c3-polynl-c3_fpn_toy-far-cue.py'
+CONTROL = 'configs/demo/mask-rcnn_r18_fpn_toy-far-cue.py'
+WITH_LAYER = 'configs/demo/mask-rcnn_r18-polynl-site-c3_fpn_toy-far-cue.py'
 
 
 @pytest.fixture(scope='module')
@@ -70,8 +70,8 @@ def trained(repo_root, config, path):
     model.init_weights()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith('.beta'):
-                parameter.fill_(0.5)
+            if name.endswith('.w3'):
+                torch.nn.init.xavier_uniform_(parameter)
     torch.save({'state_dict': model.state_dict()}, path)
 
 

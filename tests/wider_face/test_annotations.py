@@ -169,14 +169,6 @@ def test_real_samples(data_root, tmp_path):
     assert (tmp_path / 'bbx_gt.txt').read_bytes() == official.read_bytes()
 
 
-def test_a_long_file_is_read_in_chunks(read, monkeypatch):
-    expected = read(LABEL)
-    monkeypatch.setattr('polynl_mmdet.wider_face.annotations._ROWS_A_CHUNK', 2)
-    np.testing.assert_array_equal(read(LABEL).rows, expected.rows)
-    with pytest.raises(InputError, match=r'labels\.txt:6: "oops"'):
-        read(LABEL.replace('1 2 3 4', '1 oops 3 4'))
-
-
 @pytest.mark.parametrize(
     ('text', 'line', 'says'),
     [

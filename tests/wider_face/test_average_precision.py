@@ -65,15 +65,15 @@ def test_agrees_with_loops_on_random_cases(seed):
         if not predictions:
             continue
         iou_thr = rng.choice([0.3, 0.5, 1.0])
-        subset = bool(rng.integers(2))
+        subset, file_order = map(bool, rng.integers(2, size=2))
         result = score_wider_face(
-            predictions, as_ground_truth(names, boxes, counted), iou_thr, subset
+            predictions, as_ground_truth(names, boxes, counted), iou_thr, subset, file_order
         )
         lists = {name: rows.tolist() for name, rows in predictions.items()}
         truth = {name: box.tolist() for name, box in boxes.items()}
         for setting in SETTINGS:
             flags = {name: flag.tolist() for name, flag in counted[setting].items()}
-            ap, curve = oracle(lists, truth, flags, iou_thr, subset)
+            ap, curve = oracle(lists, truth, flags, iou_thr, subset, file_order)
             if math.isnan(ap):
                 assert math.isnan(result.ap[setting])
                 continue
@@ -106,6 +106,22 @@ def test_order_of_detections_does_not_matter():
         )
 
 
+def test_orders_differ_for_unsorted_files_alone():
+    """The official tools sort by score; their Python port accepts what stands before."""
+    boxes = {'e/p': np.array([[0, 0, 10, 10], [50, 50, 10, 10]])}
+    truth = as_ground_truth(['e/p'], boxes, {s: {'e/p': [True, True]} for s in SETTINGS})
+    rows = np.array([[90.0, 0, 9, 9, 0.1], [0, 0, 10, 10, 0.9], [50, 50, 10, 10, 0.8]])
+    best_first = rows[np.argsort(-rows[:, 4])]
+    for given, file_order, ap in (
+        (rows, False, 1.0),
+        (rows, True, 2 / 3),  # The false detection stands before both faces.
+        (best_first, False, 1.0),
+        (best_first, True, 1.0),
+    ):
+        found = score_wider_face({'e/p': given}, truth, file_order=file_order).ap
+        assert found == dict.fromkeys(SETTINGS, pytest.approx(ap))
+
+
 def test_large_images_are_matched_in_blocks_like_small_ones(monkeypatch):
     rng = np.random.default_rng(2)
     boxes = {'e/p': np.c_[rng.integers(0, 300, (200, 2)), rng.integers(5, 40, (200, 2))]}
@@ -124,7 +140,8 @@ def test_official_figures(data_root):
     truth = read_ground_truth(data_root / 'wider_eval' / 'ground_truth')
     predictions, unmatched = read_predictions(data_root / 'wider_eval' / 'predictions.zip')
     scores = score_wider_face(predictions, truth)
-    assert scores.ap == pytest.approx(OFFICIAL, abs=1e-12)
+    assert scores.ap == OFFICIAL
+    assert score_wider_face(predictions, truth, file_order=True).ap == OFFICIAL
     assert (scores.missing, unmatched, scores.unmatched) == (0, [], [])
     assert [curve.shape for curve in scores.curves.values()] == [(1000, 2)] * 3
 

@@ -1,5 +1,6 @@
-# WIDER FACE as its authors publish it, with RetinaFace's training annotation (label.txt v1.1).
-# docs/wider_face.md tells where each part comes from.
+# WIDER FACE as its authors publish it, with RetinaFace's training annotation (label.txt v1.1);
+# docs/wider_face.md says where to get the files. Random crops, the size of 640 and the augmentation
+# are those of RetinaFace's paper (Sec. 4.2).
 dataset_type = 'RetinaFaceDataset'
 data_root = 'data/widerface/'
 backend_args = None
@@ -13,8 +14,8 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackFaceInputs'),
 ]
-# Original size. The other usual setting: scale=(2150, 1600), short side 1,600 and long side at
-# most 2,150, instead of scale_factor.
+# Original size. The other setting of the usual test script: scale=(2150, 1600), short side 1,600
+# and long side at most 2,150, instead of scale_factor.
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(type='FaceResize', scale_factor=1.0, keep_ratio=True),
@@ -60,7 +61,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='WIDERFaceMetric', gt_dir=data_root + 'eval_tools/ground_truth')
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: short side 500 to 1,700, each with its mirror image (RetinaFace, Sec. 4.2).
+# tools/test.py --tta: short side 500 to 1,700, each with its mirror image, and box voting at
+# 0.4, as in RetinaFace's paper (Sec. 4.2).
 tta_model = dict(type='FaceTTAModel', tta_cfg=dict(iou_thr=0.4, max_per_img=750))
 tta_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),

@@ -1,7 +1,8 @@
-"""The lighter RetinaFace layout that most people run: strides 8, 16 and 32, two anchors a level.
+"""The lighter RetinaFace layout: strides 8, 16 and 32, two anchors on each level.
 
-Pixel normalisation and test settings are those of the weights in circulation, so that converted
-weights give their own detections.
+Layout, anchors, pixel normalisation and test settings are those of the PyTorch port
+https://github.com/biubug6/Pytorch_Retinaface, so that its weights, converted, give the
+detections that they give there. Matching and losses are those of retinaface_r50_fpn.py.
 """
 
 _base_ = './retinaface_r50_fpn.py'

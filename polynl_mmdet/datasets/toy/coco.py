@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from polynl_mmdet.datasets.toy.files import SPLITS, prepare_folder, write_toy_coco
+from polynl_mmdet.datasets.toy.files import prepare_folder, write_toy_coco
 
 CLASSES = ('circle', 'rectangle', 'triangle', 'cross')
 # A class has its own range of hues (OpenCV's 0 to 179, +- 12): a few minutes of training suffice.
@@ -43,19 +43,9 @@ def make_toy_coco(
         InputError: A number is out of its range, or ``out`` has annotations already.
     """
     out = Path(out)
-    prepare_folder(
-        out / 'annotations',
-        overwrite,
-        train=(train, 1),
-        val=(val, 1),
-        seed=(seed, 0),
-        size=(size, 64),
-    )
-
-    def draw(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-        return draw_image(np.random.default_rng((seed, SPLITS.index(split), index)), size)
-
-    write_toy_coco(out, (train, val), CLASSES, draw)
+    least = dict(train=(train, 1), val=(val, 1), seed=(seed, 0), size=(size, 64))
+    prepare_folder(out / 'annotations', overwrite, **least)
+    write_toy_coco(out, (train, val), seed, CLASSES, lambda rng: draw_image(rng, size))
 
 
 def draw_image(
@@ -132,9 +122,6 @@ def _outline(name: str) -> np.ndarray:
         return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.85
     if name == 'triangle':
         return np.array([[0, -1], [0.95, 0.8], [-0.95, 0.8]])
-    arm = 0.32
-    quarter = np.array([[arm, -arm], [arm, -1], [-arm, -1]])
-    turns = [quarter]
-    for _ in range(3):
-        turns.append(turns[-1] @ np.array([[0, -1], [1, 0]]))
-    return np.concatenate(turns)
+    quarter = np.array([[0.32, -0.32], [0.32, -1], [-0.32, -1]])
+    turn = np.array([[0, -1], [1, 0]])
+    return np.concatenate([quarter @ np.linalg.matrix_power(turn, n) for n in range(4)])

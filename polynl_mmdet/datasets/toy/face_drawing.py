@@ -35,23 +35,23 @@ class Head:
     yaw: float = 0.0
 
     def points(self, uv: np.ndarray) -> np.ndarray:
-        """From parts of the head, shape (n, 2), to pixels."""
+        """Map parts of the head, shape (n, 2), to pixels."""
         angle = np.deg2rad(self.tilt)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         return self.centre + (np.asarray(uv) * self.half) @ turn.T
 
     def features(self, uv: np.ndarray) -> np.ndarray:
-        """As ``points``, for what lies on the round front of the head and moves with ``yaw``."""
+        """Map as ``points`` what is on the round front of the head and moves with ``yaw``."""
         uv = np.array(uv, dtype=float)
         uv[:, 0] += self.yaw * (1 - uv[:, 0] ** 2)
         return self.points(uv)
 
     def landmarks(self) -> np.ndarray:
-        """Left eye, right eye, nose, left and right mouth corner: x, y in pixels, shape (5, 2)."""
+        """Return eyes, nose and mouth corners, left first: x, y in pixels, shape (5, 2)."""
         return self.features(_LANDMARKS)
 
     def box(self) -> np.ndarray:
-        """x1, y1, x2, y2 around the head, in pixels."""
+        """Return x1, y1, x2, y2 around the head, in pixels."""
         angle = np.deg2rad(self.tilt)
         cos, sin = np.cos(angle) ** 2, np.sin(angle) ** 2
         a, b = self.half**2
@@ -60,7 +60,7 @@ class Head:
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Clutter without faces: uint8, shape (size, size, 3), BGR."""
+    """Draw clutter without faces: uint8, shape (size, size, 3), BGR."""
     image = np.zeros((size, size, 3), dtype=np.float32)
     for cells, strength in ((4, 40), (16, 20), (size // 4, 12)):
         coarse = rng.normal(0, strength, (cells, cells, 3)).astype(np.float32)
@@ -150,7 +150,7 @@ def blur_face(rng: np.random.Generator, image: np.ndarray, head: Head) -> None:
 
 
 def _draw_features(rng: np.random.Generator, patch: np.ndarray, head: Head) -> None:
-    """Skin, hair, eyes, brows, nose and mouth, over the whole patch."""
+    """Draw skin, hair, eyes, brows, nose and mouth over the whole patch."""
     skin = _some_skin(rng)
     dark = skin * 0.6
     hair = np.array([40, 55, 70]) * rng.uniform(0.2, 2.2) + rng.uniform(0, 30, 3)
@@ -181,7 +181,7 @@ def _draw_features(rng: np.random.Generator, patch: np.ndarray, head: Head) -> N
 
 
 def _some_skin(rng: np.random.Generator) -> np.ndarray:
-    """A skin colour, BGR, between two of a few."""
+    """Choose a skin colour, BGR, between two of a few."""
     at = rng.uniform(0, len(_SKINS) - 1)
     low = int(at)
     skin = _SKINS[low] + (at - low) * (_SKINS[min(low + 1, len(_SKINS) - 1)] - _SKINS[low])
@@ -189,7 +189,7 @@ def _some_skin(rng: np.random.Generator) -> np.ndarray:
 
 
 def _oval(image: np.ndarray, head: Head, centre: tuple, half: tuple, colour: object) -> None:
-    """A filled oval of the head's own shape, placed in parts of the head."""
+    """Fill an oval of the head's own shape, placed in parts of the head."""
     _ellipse(image, head.points([centre])[0], head.half * half, head.tilt, colour)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from polynl_mmdet.datasets.toy.files import SPLITS, prepare_folder, write_toy_coco
+from polynl_mmdet.datasets.toy.files import prepare_folder, write_toy_coco
 
 CLASSES = ('red', 'blue')
 COLOURS = {'red': (40, 40, 220), 'blue': (220, 60, 40)}  # BGR
@@ -27,38 +27,21 @@ MIN_DISTANCE = WIDTH - SHAPES_WIDTH - CUE_WIDTH  # From any shape to the cue, in
 def make_toy_far_cue(
     out: str | Path, train: int, val: int, seed: int = 0, overwrite: bool = False
 ) -> None:
-    """Write ``out/{train,val}/*.jpg`` and ``out/annotations/instances_{train,val}.json``.
-
-    Args:
-        out (str or Path): Folder, made where it is missing.
-        train (int): Training images, at least 1.
-        val (int): Validation images, at least 1.
-        seed (int): Non-negative. Defaults to 0.
-        overwrite (bool): Whether to write over toy data that is already there. Defaults to False.
-
-    Raises:
-        InputError: A number is out of its range, or ``out`` has annotations already.
-    """
+    """Write images and annotations; all as in ``make_toy_coco``, but for the size."""
     out = Path(out)
     prepare_folder(out / 'annotations', overwrite, train=(train, 1), val=(val, 1), seed=(seed, 0))
-
-    def draw(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-        rng = np.random.default_rng((seed, SPLITS.index(split), index))
-        image, label, masks = draw_image(rng)
-        return image, [(label, mask) for mask in masks]
-
-    write_toy_coco(out, (train, val), CLASSES, draw)
+    write_toy_coco(out, (train, val), seed, CLASSES, draw_image)
 
 
-def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, int, list[np.ndarray]]:
+def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Draw two to four shapes and the cue.
 
     Args:
         rng (np.random.Generator): Source of all randomness.
 
     Returns:
-        tuple: The image, (HEIGHT, WIDTH, 3) uint8 BGR; the class of all shapes, an index in
-        CLASSES; a mask a shape, (HEIGHT, WIDTH) uint8 of 0 and 1, none overlapping another.
+        tuple: The image, (HEIGHT, WIDTH, 3) uint8 BGR, and per shape its index in CLASSES, alike
+        for all, and its mask, (HEIGHT, WIDTH) uint8 of 0 and 1, none overlapping another.
     """
     label = int(rng.integers(len(CLASSES)))
     image = np.full((HEIGHT, WIDTH, 3), rng.uniform(70, 110), np.float64)
@@ -79,7 +62,7 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, int, list[np.ndarr
     if rng.random() < 0.5:  # The cue left, the shapes right.
         image = np.ascontiguousarray(image[:, ::-1])
         masks = [np.ascontiguousarray(mask[:, ::-1]) for mask in masks]
-    return image, label, masks
+    return image, [(label, mask) for mask in masks]
 
 
 def _shape(rng: np.random.Generator) -> np.ndarray:

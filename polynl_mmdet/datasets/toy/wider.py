@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -20,7 +19,7 @@ from polynl_mmdet.datasets.toy.face_drawing import (
     draw_background,
     draw_face,
 )
-from polynl_mmdet.datasets.toy.files import SPLITS, prepare_folder
+from polynl_mmdet.datasets.toy.files import SPLITS, empty_folder, prepare_folder, write_jpeg
 from polynl_mmdet.wider_face import WiderFaceGroundTruth, write_ground_truth
 from polynl_mmdet.wider_face.annotations import FaceAnnotations, write_annotations
 
@@ -86,14 +85,8 @@ def make_toy_wider(
         InputError: A number is out of its range, or ``out`` has annotations already.
     """
     out = Path(out)
-    prepare_folder(
-        out / 'wider_face_split',
-        overwrite,
-        train=(train, 1),
-        val=(val, 1),
-        seed=(seed, 0),
-        size=(size, 64),
-    )
+    least = dict(train=(train, 1), val=(val, 1), seed=(seed, 0), size=(size, 64))
+    prepare_folder(out / 'wider_face_split', overwrite, **least)
     for split, count in zip(SPLITS, (train, val)):
         images = _write_images(out / f'WIDER_{split}' / 'images', split, count, seed, size)
         _write_labels(out, split, images)
@@ -132,7 +125,7 @@ def draw_image(seed: int, split: str, index: int, size: int) -> ToyImage:
 def _place_head(
     rng: np.random.Generator, size: int, low: float, high: float, taken: list[np.ndarray]
 ) -> Head | None:
-    """A head of a height between low and high pixels that touches no other; None if none fits."""
+    """Place a head of a height between low and high that touches no other; None if none fits."""
     for _ in range(30):
         height = np.exp(rng.uniform(np.log(low), np.log(high)))
         half = np.array([height / rng.uniform(1.2, 1.45), height]) / 2
@@ -174,16 +167,13 @@ def _add_face(rng: np.random.Generator, image: ToyImage, head: Head) -> None:
 
 
 def _write_images(folder: Path, split: str, count: int, seed: int, size: int) -> list[ToyImage]:
-    """Draw and write the images of a split; they come back in the order of their events."""
+    """Draw and write the images of a split; return them in the order of their events."""
     for event in EVENTS:
-        (folder / event).mkdir(parents=True, exist_ok=True)
-        for stale in (folder / event).glob('*.jpg'):
-            stale.unlink()
+        empty_folder(folder / event)
     images = []
     for index in tqdm(range(count), desc=f'toy wider {split}', unit='image'):
         image = draw_image(seed, split, index, size)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-        cv2.imwrite(str(folder / image.name), image.image, quality)
+        write_jpeg(folder / image.name, image.image)
         image.image = None
         images.append(image)
     return sorted(images, key=lambda image: EVENTS.index(image.name.split('/')[0]))

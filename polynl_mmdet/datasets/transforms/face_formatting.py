@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import TRANSFORMS
-
-from .pack_flat_inputs import PackFlatInputs
 
 
 @TRANSFORMS.register_module()
@@ -33,7 +31,7 @@ class LoadFaceAnnotations(LoadAnnotations):
 
 
 @TRANSFORMS.register_module()
-class PackFaceInputs(PackFlatInputs):
+class PackFaceInputs(PackDetInputs):
     """mmdet's ``PackDetInputs``, with landmarks.
 
     ``gt_instances`` and ``ignored_instances`` get ``keypoints`` (float32 tensor, (n, 5, 2)) and
@@ -41,7 +39,7 @@ class PackFaceInputs(PackFlatInputs):
     """
 
     mapping_table = {
-        **PackFlatInputs.mapping_table,
+        **PackDetInputs.mapping_table,
         'gt_keypoints': 'keypoints',
         'gt_keypoints_visible': 'keypoints_visible',
     }

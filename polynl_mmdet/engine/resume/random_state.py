@@ -1,4 +1,4 @@
-"""The states of all generators of a process, as plain values that a checkpoint can hold."""
+"""The states of a process's random generators, as plain values that a checkpoint can hold."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ import numpy as np
 import torch
 
 
-def generator_states() -> dict:
+def generator_states(cuda: bool = True) -> dict:
     """Read the generators that models and transforms draw from.
 
+    Args:
+        cuda (bool): Whether to read those of this process's GPUs too. Defaults to True.
+
     Returns:
-        dict: ``python``, ``numpy``, ``torch`` and ``cuda`` (a list, one state a device of this
-            process), of tensors, numbers and None, loadable with ``weights_only``.
+        dict: ``python``, ``numpy``, ``torch`` and ``cuda``, of tuples, lists, numbers and tensors,
+            loadable with ``weights_only``.
     """
-    _, words, gauss = random.getstate()
-    numpy_state = np.random.get_state(legacy=False)
+    name, key, *rest = np.random.get_state()
     return dict(
-        python=dict(words=torch.tensor(words, dtype=torch.int64), gauss=gauss),
-        numpy=dict(
-            key=torch.from_numpy(numpy_state['state']['key'].astype(np.int64)),
-            pos=int(numpy_state['state']['pos']),
-            has_gauss=int(numpy_state['has_gauss']),
-            gauss=float(numpy_state['gauss']),
-        ),
+        python=random.getstate(),
+        numpy=(name, key.tolist(), *rest),
         torch=torch.get_rng_state(),
-        cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        cuda=torch.cuda.get_rng_state_all() if cuda and torch.cuda.is_initialized() else [],
     )
 
 
@@ -38,17 +35,8 @@ def set_generator_states(states: dict) -> None:
     Args:
         states (dict): Its result. Tensors may have been moved to another device since.
     """
-    words = tuple(states['python']['words'].tolist())
-    random.setstate((random.Random.VERSION, words, states['python']['gauss']))
-    stored = states['numpy']
-    np.random.set_state(
-        dict(
-            bit_generator='MT19937',
-            state=dict(key=stored['key'].cpu().numpy().astype(np.uint32), pos=stored['pos']),
-            has_gauss=stored['has_gauss'],
-            gauss=stored['gauss'],
-        )
-    )
+    random.setstate(states['python'])
+    np.random.set_state(states['numpy'])
     torch.set_rng_state(states['torch'].cpu())
     for device, state in enumerate(states['cuda'][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), device)
@@ -70,15 +58,9 @@ def seed_cpu_generators(entropy: Sequence[int]) -> None:
 
 @contextmanager
 def cpu_generators_kept() -> Iterator[None]:
-    """Inside, draws from the CPU generators leave no trace outside."""
-    python, numpy_state, torch_state = (
-        random.getstate(),
-        np.random.get_state(legacy=False),
-        torch.get_rng_state(),
-    )
+    """Put the CPU generators back at the end of the block to where they were before it."""
+    states = generator_states(cuda=False)
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
+        set_generator_states(states)

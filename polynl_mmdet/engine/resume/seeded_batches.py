@@ -25,12 +25,12 @@ class SeededBatch(Sequence):
 
     Args:
         indices (Sequence[int]): The images.
-        entropy (Sequence[int]): What the generators are seeded with.
+        entropy (tuple[int, ...]): What the generators are seeded with.
     """
 
-    def __init__(self, indices: Sequence[int], entropy: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int], entropy: tuple[int, ...]) -> None:
         self.indices = list(indices)
-        self.entropy = tuple(entropy)
+        self.entropy = entropy
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -56,12 +56,12 @@ class SeededBatchSampler(Sampler):
 
     Args:
         batch_sampler (Sampler): Gives lists of indices.
-        entropy (Sequence[int]): The seed and this process's rank.
+        entropy (tuple[int, ...]): The seed and this process's rank.
     """
 
-    def __init__(self, batch_sampler: Sampler, entropy: Sequence[int]) -> None:
+    def __init__(self, batch_sampler: Sampler, entropy: tuple[int, ...]) -> None:
         self.batch_sampler = batch_sampler
-        self.entropy = tuple(entropy)
+        self.entropy = entropy
         self.current_pass = 0
         self.begin_at(0, 0)
 
@@ -78,14 +78,13 @@ class SeededBatchSampler(Sampler):
         # Runs with the first batch: a data loader with workers makes two iterators and uses one.
         self.current_pass, skipped = self._next
         self.begin_at(self.current_pass + 1, 0)
-        if hasattr(self.batch_sampler.sampler, 'set_epoch'):
+        if hasattr(getattr(self.batch_sampler, 'sampler', None), 'set_epoch'):
             # mmengine's DistSamplerSeedHook has set epoch 0 in a loop by iteration, also if it is
             # resumed in a later pass.
             self.batch_sampler.sampler.set_epoch(self.current_pass)
-        entropy = (*self.entropy, self.current_pass)
         for number, indices in enumerate(self.batch_sampler):
             if number >= skipped:
-                yield SeededBatch(indices, (*entropy, number))
+                yield SeededBatch(indices, (*self.entropy, self.current_pass, number))
 
     def __len__(self) -> int:
         return len(self.batch_sampler)

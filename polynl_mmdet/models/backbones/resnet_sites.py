@@ -1,7 +1,7 @@
 """ResNet and ResNeXt with plugin layers at single sites between residual blocks.
 
 mmdet's ``plugins`` puts a layer inside every bottleneck of a stage. The non-local paper (Wang et
-al., CVPR 2018, Sec. 5.3: "right before the last residual block of res4") and the detectors that
+al., CVPR 2018, on COCO: "right before the last residual block of res4") and the detectors that
 follow it place one block between two residual blocks; this module does that for any registered
 plugin layer.
 """

@@ -27,6 +27,9 @@ class SpatialBiasBottleneck(Bottleneck):
     conv3 keep a plain ResNet's shapes, so that its weights load. Plugins at 'after_conv2' see
     conv2's channels alone.
 
+    In a stage's first block the maps are made from conv1's output with conv2's stride, as in the
+    code that the authors uploaded first; their present code pools it without a stride.
+
     Args:
         num_maps (int): S. Defaults to 3.
         grid (int): Side r of the grid on which the maps are computed. Defaults to 10.
@@ -45,7 +48,7 @@ class SpatialBiasBottleneck(Bottleneck):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
+        """Apply the block.
 
         Args:
             x (Tensor): (B, inplanes, H, W).

@@ -1,6 +1,7 @@
 """Necks."""
 
+from .level_context import LevelContext
 from .merge_fpn import MergeFPN
 from .ssh_context import SSHContext, SSHContextModule
 
-__all__ = ['MergeFPN', 'SSHContext', 'SSHContextModule']
+__all__ = ['LevelContext', 'MergeFPN', 'SSHContext', 'SSHContextModule']

@@ -1,0 +1,147 @@
+"""AP of one class from stored detections, over any sample of the images, and its bootstrap."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from io import StringIO
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy.stats import bootstrap
+
+RECALLS = np.linspace(0, 1, 101)
+
+
+class ImageMatches:
+    """COCO's matches of one run's detections, which any sample of the images can be scored from.
+
+    pycocotools matches detections and objects, image by image. Summing them up is done here, for
+    images that count any number of times, as a bootstrap draws them: pycocotools' own sum takes a
+    hundred times as long.
+
+    Args:
+        truth (COCO): Annotations of one category.
+        detections (list[dict]): COCO results.
+        kind (str): 'bbox' or 'segm'.
+
+    Attributes:
+        images (int): Number of images.
+    """
+
+    def __init__(self, truth: COCO, detections: list[dict], kind: str) -> None:
+        self.images = len(truth.getImgIds())
+        with redirect_stdout(StringIO()):
+            found = truth.loadRes(detections) if detections else COCO()
+            evaluator = COCOeval(truth, found, kind)
+            evaluator.params.maxDets = [100]
+            evaluator.evaluate()
+        self._areas = {
+            area: _sorted_detections(evaluator.evalImgs[index * self.images :][: self.images])
+            for index, area in enumerate(evaluator.params.areaRngLbl)
+        }
+
+    def ap(
+        self,
+        weights: np.ndarray | None = None,
+        area: str = 'all',
+        thresholds: slice = slice(0, 10),
+    ) -> np.ndarray:
+        """Average precision at COCO's IoU thresholds.
+
+        Args:
+            weights (np.ndarray, optional): Shape (images,): how often each image counts. Defaults
+                to None: once.
+            area (str): 'all', 'small', 'medium' or 'large', as COCO divides them. Defaults to
+                'all'.
+            thresholds (slice): Of 0.5, 0.55, ..., 0.95. Defaults to all ten.
+
+        Returns:
+            np.ndarray: One value a threshold, between 0 and 1; nan if no object counts.
+        """
+        image, hit, ignored, objects = self._areas[area]
+        hit, ignored = hit[thresholds], ignored[thresholds]
+        weights = np.ones(self.images) if weights is None else weights
+        total = weights @ objects
+        if not total:
+            return np.full(len(hit), np.nan)
+        counted = np.where(ignored, 0.0, weights[image])
+        true = np.cumsum(hit * counted, axis=1)
+        either = np.cumsum(counted, axis=1)
+        precision = np.divide(true, either, out=np.zeros_like(true), where=either > 0)
+        # The highest precision at this recall or more; 0 where a recall is not reached.
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        precision = np.pad(precision, ((0, 0), (0, 1)))
+        recall = true / total
+        places = [np.searchsorted(row, RECALLS, side='left') for row in recall]
+        return np.take_along_axis(precision, np.stack(places), axis=1).mean(axis=1)
+
+
+def _sorted_detections(results: list[dict | None]) -> tuple[np.ndarray, ...]:
+    """Detections of all images by falling score.
+
+    Args:
+        results (list[dict or None]): What COCOeval found out about each image.
+
+    Returns:
+        tuple[np.ndarray, ...]: The detection's image, shape (D,); whether it matches an object and
+        whether it is ignored, shape (10, D); and objects that count, shape (images,).
+    """
+    objects = np.array([0 if r is None else int((r['gtIgnore'] == 0).sum()) for r in results])
+    known = [(index, result) for index, result in enumerate(results) if result is not None]
+    if not known:
+        none = np.zeros((10, 0), dtype=bool)
+        return np.zeros(0, dtype=int), none, none, objects
+    image = np.concatenate([np.full(len(r['dtScores']), index) for index, r in known])
+    scores = np.concatenate([r['dtScores'] for _, r in known])
+    hit = np.concatenate([r['dtMatches'] > 0 for _, r in known], axis=1)
+    ignored = np.concatenate([r['dtIgnore'].astype(bool) for _, r in known], axis=1)
+    order = np.argsort(-scores, kind='mergesort')
+    return image[order].astype(int), hit[:, order], ignored[:, order], objects
+
+
+def difference_interval(
+    with_layer: list[ImageMatches],
+    without: list[ImageMatches],
+    thresholds: slice,
+    resamples: int,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """Mean difference in AP of paired runs, and its confidence interval.
+
+    Seeds and images are both drawn anew, with replacement (SciPy's percentile bootstrap): the
+    interval is about other seeds and other images of the same kind.
+
+    Args:
+        with_layer (list[ImageMatches]): A run a seed.
+        without (list[ImageMatches]): The control's, in the same order of seeds.
+        thresholds (slice): Of the ten IoU thresholds, those to average over.
+        resamples (int): Number of samples drawn.
+        confidence (float): Defaults to 0.95.
+
+    Returns:
+        tuple[float, float, float]: Mean difference, lower and upper end.
+    """
+    images = without[0].images
+
+    def difference(seeds: np.ndarray, drawn: np.ndarray) -> float:
+        weights = np.bincount(drawn, minlength=images).astype(float)
+        values = {
+            seed: with_layer[seed].ap(weights, thresholds=thresholds).mean()
+            - without[seed].ap(weights, thresholds=thresholds).mean()
+            for seed in set(seeds.tolist())
+        }
+        return float(np.mean([values[seed] for seed in seeds.tolist()]))
+
+    seeds, every = np.arange(len(without)), np.arange(images)
+    found = bootstrap(
+        (seeds, every),
+        difference,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        vectorized=False,
+        method='percentile',
+        rng=np.random.default_rng(0),
+    )
+    interval = found.confidence_interval
+    return difference(seeds, every), float(interval.low), float(interval.high)

@@ -1,0 +1,186 @@
+"""The tables of benchmarks/real_images.py: a layer's AP over its seeds, and paired differences."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from benchmarks.measure import markdown
+from benchmarks.real_images_scores import ImageMatches, difference_interval
+from polynl_mmdet.wider_face.annotations import read_annotations
+from polynl_mmdet.wider_face.average_precision import SETTINGS, score_wider_face
+from polynl_mmdet.wider_face.ground_truth import read_ground_truth
+from polynl_mmdet.wider_face.predictions import read_predictions
+
+KINDS = {'person': ('bbox', 'segm'), 'face': ('bbox',)}
+AVERAGES = {'AP': slice(0, 10), 'AP50': slice(0, 1)}
+SIZES = ('small', 'medium', 'large')
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images to test on.
+
+    Attributes:
+        task (str): 'person' or 'face'.
+        name (str): The annotation file's name, and a digest of its content: another file is
+            another part.
+        file (Path): The annotation file.
+        images (Path): Folder that its image names are relative to.
+    """
+
+    task: str
+    name: str
+    file: Path
+    images: Path
+
+
+def read_truth(part: Part) -> COCO:
+    """COCO: a part's annotations; ignored faces are crowds, which cost nothing if detected."""
+    with redirect_stdout(StringIO()):
+        if part.task == 'person':
+            return COCO(str(part.file))
+        faces = read_annotations(part.file)
+        truth = COCO()
+        truth.dataset = {'images': [], 'annotations': [], 'categories': [{'id': 1, 'name': 'face'}]}
+        ignored, boxes = faces.invalid(), faces.boxes()
+        for index, name in enumerate(faces.names):
+            truth.dataset['images'].append({'id': index + 1, 'file_name': name})
+            for row in range(faces.starts[index], faces.starts[index + 1]):
+                x1, y1, x2, y2 = boxes[row].tolist()
+                truth.dataset['annotations'].append(
+                    {
+                        'id': row + 1,
+                        'image_id': index + 1,
+                        'category_id': 1,
+                        'bbox': [x1, y1, x2 - x1, y2 - y1],
+                        'area': (x2 - x1) * (y2 - y1),
+                        'iscrowd': int(ignored[row]),
+                    }
+                )
+        truth.createIndex()
+        return truth
+
+
+def read_detections(part: Part, prefix: Path, truth: COCO, kind: str) -> list[dict]:
+    """list[dict]: what a run detected in a part's images, as COCO results."""
+    if part.task == 'person':
+        return json.loads(Path(f'{prefix}.{kind}.json').read_text(encoding='utf-8'))
+    found = read_predictions(prefix)[0]
+    results = []
+    for image in truth.dataset['images']:
+        for *box, score in found[image['file_name'].rsplit('.', 1)[0]].tolist():
+            results.append(dict(image_id=image['id'], category_id=1, bbox=box, score=score))
+    return results
+
+
+def official_scores(prefix: Path, gt_dir: Path) -> dict[str, float]:
+    """dict[str, float]: APs of WIDER FACE's protocol over the images of its validation set, or
+    {} if the detections are of other images."""
+    scores = score_wider_face(read_predictions(prefix)[0], read_ground_truth(gt_dir), subset=True)
+    return {} if scores.unmatched else scores.ap
+
+
+def show_tables(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resamples: int) -> dict:
+    """Score all runs on a part, and print them.
+
+    Args:
+        part (Part): The images.
+        runs (dict[str, dict[int, Path]]): For each layer and seed, what the names of its stored
+            detections begin with.
+        gt_dir (Path): WIDER FACE's evaluation files; need not exist without faces.
+        resamples (int): Of the bootstrap.
+
+    Returns:
+        dict: ``ap``: layer, metric, values a seed; ``difference`` to 'none': layer, metric, mean
+        and ends of its 95 % interval.
+    """
+    truth = read_truth(part)
+    matches: dict[str, dict[str, dict[int, ImageMatches]]] = {}
+    values: dict[str, dict[str, list[float]]] = {}
+    for layer, prefixes in runs.items():
+        matches[layer] = {
+            kind: {
+                seed: ImageMatches(truth, read_detections(part, prefix, truth, kind), kind)
+                for seed, prefix in prefixes.items()
+            }
+            for kind in KINDS[part.task]
+        }
+        values[layer] = _values(part, matches[layer])
+        if part.task == 'face' and gt_dir.is_dir():
+            official = [official_scores(prefix, gt_dir) for prefix in prefixes.values()]
+            for setting in SETTINGS if all(official) else ():
+                values[layer][f'WIDER {setting}'] = [scores[setting] for scores in official]
+    differences = _differences(matches, resamples)
+    _print(part, truth, values, differences)
+    return {'ap': values, 'difference': differences}
+
+
+def _values(part: Part, found: dict[str, dict[int, ImageMatches]]) -> dict[str, list[float]]:
+    values = {
+        f'{kind} {name}': [float(run.ap()[chosen].mean()) for run in found[kind].values()]
+        for kind in KINDS[part.task]
+        for name, chosen in AVERAGES.items()
+    }
+    for size in SIZES:
+        aps = [run.ap(area=size) for run in found['bbox'].values()]
+        if not np.isnan(aps).any():
+            values[f'bbox {size}'] = [float(ap.mean()) for ap in aps]
+    return values
+
+
+def _differences(matches: dict, resamples: int) -> dict[str, dict[str, tuple]]:
+    differences = {}
+    for layer, found in matches.items():
+        seeds = sorted(set(matches.get('none', {}).get('bbox', {})) & set(found['bbox']))
+        if layer == 'none' or not seeds:
+            continue
+        differences[layer] = {
+            f'{kind} {name}': difference_interval(
+                [runs[seed] for seed in seeds],
+                [matches['none'][kind][seed] for seed in seeds],
+                chosen,
+                resamples,
+            )
+            for kind, runs in found.items()
+            for name, chosen in AVERAGES.items()
+        }
+    return differences
+
+
+def _print(part: Part, truth: COCO, values: dict, differences: dict) -> None:
+    images, objects = len(truth.getImgIds()), len(truth.getAnnIds(iscrowd=False))
+    print(f'\n{part.task}, {part.name}: {images} images, {objects} objects\n')
+    done = {layer: found for layer, found in values.items() if found[next(iter(found))]}
+    if not done:
+        print('no finished run')
+        return
+    metrics = list(next(iter(done.values())))
+    rows = []
+    for layer, found in done.items():
+        cells = [f'{statistics.mean(v):.3f} ± {_spread(v):.3f}' for v in found.values()]
+        rows.append([layer, *cells, str(len(found[metrics[0]]))])
+    print(markdown(['layer', *metrics, 'seeds'], rows))
+    for layer, found in differences.items():
+        print()
+        for metric, (mean, low, high) in found.items():
+            interval = f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]'
+            print(f'{layer} - none, {metric}: {interval} {_says(low, high)}')
+
+
+def _spread(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _says(low: float, high: float) -> str:
+    """str: what a 95 % interval allows to say."""
+    if low > 0:
+        return 'better'
+    return 'worse' if high < 0 else 'no difference shown'

@@ -1,0 +1,64 @@
+# The control of the far-cue study, without any non-local layer: a small Mask R-CNN whose features
+# reach less far than what decides the classes. From scratch on a CPU in minutes:
+#   python tools/make_toy_data.py far-cue data/toy_far_cue
+#   python tools/train.py configs/demo/mask-rcnn_r18_fpn_toy-far-cue.py
+# benchmarks/far_cue_detection.py trains it and its variants.
+_base_ = './mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
+
+data_root = 'data/toy_far_cue/'
+metainfo = dict(classes=('red', 'blue'), palette=[(220, 40, 40), (40, 60, 220)])
+channels = 64
+
+model = dict(
+    backbone=dict(
+        # Two stages, c2 and c3: a pixel of c3 sees 99 x 99 pixels.
+        base_channels=32,
+        num_stages=2,
+        strides=(1, 2),
+        dilations=(1, 1),
+        out_indices=(0, 1),
+        sites=[],
+    ),
+    neck=dict(in_channels=[32, 64], out_channels=channels, num_outs=2),
+    rpn_head=dict(
+        in_channels=channels,
+        feat_channels=channels,
+        anchor_generator=dict(scales=[4], strides=[4, 8]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8]),
+        bbox_head=dict(in_channels=channels, fc_out_channels=128, num_classes=2),
+        mask_roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8]),
+        mask_head=dict(in_channels=channels, conv_out_channels=channels, num_classes=2),
+    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=60), rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(max_per_img=60), rcnn=dict(max_per_img=20)),
+)
+
+# No resizing: the study is about distances in pixels.
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale_factor=1.0, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline)
+)
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
+test_evaluator = val_evaluator
+
+# A fresh layer begins as the identity, and has 300 steps to become something else. Without a layer
+# there are no such parameters.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.site': dict(lr_mult=10)}))

@@ -1,0 +1,131 @@
+# A demo for two CPU cores: a narrow ResNet-18 with one Poly-NL layer learns drawn faces of 8 to
+# 150 pixels from scratch in a few minutes. `make demo-face` runs it.
+_base_ = [
+    '../_base_/models/retinaface_r50_merge-fpn.py',
+    '../_base_/datasets/wider_face.py',
+    '../_base_/face_runtime.py',
+]
+
+data_root = 'data/toy_wider/'
+max_epochs = 41
+
+model = dict(
+    backbone=dict(
+        type='SiteResNet',
+        depth=18,
+        base_channels=16,
+        init_cfg=None,
+        sites=[
+            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
+        ],
+    ),
+    neck=[
+        dict(type='MergeFPN', in_channels=[32, 64, 128], out_channels=64),
+        dict(type='SSHContext', in_channels=64, out_channels=64, num_levels=3),
+    ],
+    bbox_head=dict(
+        in_channels=64,
+        anchor_generator=dict(base_sizes=[16, 45, 126], scales=[1.0, 1.41, 2.0]),
+        # With far fewer steps than WIDER FACE's schedule, boxes and landmarks need more say.
+        loss_bbox=dict(loss_weight=0.5),
+        loss_landmark=dict(beta=0.2, loss_weight=2.0),
+    ),
+)
+
+# Images are enlarged, in training by 1.1 to 2.5 and in testing by 1.75: landmarks of small faces
+# lie closer together than a stride.
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadFaceAnnotations', with_bbox=True),
+    dict(type='RandomSquareCrop', scale_range=(0.35, 0.8)),
+    dict(type='FaceResize', scale=(224, 224), keep_ratio=False),
+    dict(type='FaceRandomFlip', prob=0.5),
+    dict(type='PackFaceInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='FaceResize', scale_factor=1.75, keep_ratio=True),
+    dict(type='LoadFaceAnnotations', with_bbox=True),
+    dict(
+        type='PackFaceInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        data_root=data_root,
+        ann_file='retinaface_gt_v1.1/val/label.txt',
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = [
+    dict(type='WIDERFaceMetric', gt_dir=data_root + 'eval_tools/ground_truth'),
+    dict(type='FaceLandmarkMetric'),
+]
+test_evaluator = val_evaluator
+
+# --tta: with the mirror image, at two scales: landmarks are averaged over the four.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='FaceResize', scale_factor=1.75, keep_ratio=True),
+                dict(type='FaceResize', scale_factor=2.0, keep_ratio=True),
+            ],
+            [dict(type='FaceRandomFlip', prob=0.0), dict(type='FaceRandomFlip', prob=1.0)],
+            [dict(type='LoadFaceAnnotations', with_bbox=True)],
+            [
+                dict(
+                    type='PackFaceInputs',
+                    meta_keys=(
+                        'img_id',
+                        'img_path',
+                        'ori_shape',
+                        'img_shape',
+                        'scale_factor',
+                        'flip',
+                        'flip_direction',
+                    ),
+                )
+            ],
+        ],
+    ),
+]
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.02),
+    clip_grad=dict(max_norm=35),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=3e-5,
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(
+    logger=dict(interval=10),
+    visualization=dict(score_thr=0.5),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1, save_best=None, rule=None),
+)
+randomness = dict(seed=0)

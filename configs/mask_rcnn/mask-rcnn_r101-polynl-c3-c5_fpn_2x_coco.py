@@ -1,8 +1,0 @@
-_base_ = './mask-rcnn_r50-polynl-c3-c5_fpn_2x_coco.py'
-
-model = dict(
-    backbone=dict(
-        depth=101,
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
-    )
-)

@@ -1,0 +1,8 @@
+_base_ = './mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
+    )
+)

@@ -1,0 +1,186 @@
+"""A layer on chosen levels: where it stands, what it leaves alone, which weights load."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.models import LevelContext
+
+CHANNELS = [8, 16, 32]
+FPN = dict(type='FPN', in_channels=CHANNELS, out_channels=8, num_outs=4)
+CONTEXT = dict(type='LevelContext', layer=dict(type='PolyNL'), levels=[0], in_channels=8)
+LAYERS = [
+    dict(type='PolyNL'),
+    dict(type='AgentAttention', grid=2),
+    dict(type='GlobalResponseNorm'),
+    dict(type='ReLULinearAttention'),
+    dict(type='NonLocal2d'),
+    dict(type='ContextBlock', ratio=0.25),
+]
+
+
+def maps():
+    return tuple(torch.randn(2, c, 32 // s, 24 // s) for c, s in zip(CHANNELS, (1, 2, 4)))
+
+
+def build(cfg):
+    module = MODELS.build(cfg)
+    module.init_weights()
+    return module
+
+
+def level_context(**kwargs):
+    return build(dict(dict(type='LevelContext', layer=dict(type='PolyNL'), levels=[1]), **kwargs))
+
+
+def disturb(module):
+    """Move every parameter, so that no layer is the identity."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+@pytest.mark.parametrize('layer', LAYERS, ids=lambda layer: layer['type'])
+@pytest.mark.parametrize('after_neck', [False, True])
+def test_a_fresh_one_leaves_the_necks_outputs_and_loads_its_weights(layer, after_neck):
+    plain = build(FPN)
+    added = level_context(layer=layer, levels=[2], neck=FPN, after_neck=after_neck)
+    found = added.load_state_dict(plain.state_dict(), strict=False)
+    assert not found.unexpected_keys
+    assert found.missing_keys == [f'context.2.{key}' for key in added.context['2'].state_dict()]
+    inputs = maps()
+    for one, other in zip(added(inputs), plain(inputs)):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('levels', [[0], [2], [0, 2], (2, 1, 0)])
+@pytest.mark.parametrize('place', ['alone', 'before', 'after'])
+def test_only_the_chosen_maps_go_through_their_own_layer(levels, place):
+    neck = None if place == 'alone' else FPN
+    module = level_context(
+        levels=levels,
+        neck=neck,
+        after_neck=place == 'after',
+        in_channels=CHANNELS if place == 'alone' else None,
+    )
+    disturb(module)
+    inputs = maps()
+    expected = list(module.neck(inputs) if place == 'after' else inputs)
+    assert len(module.context) == len(levels)
+    for level in levels:
+        expected[level] = module.context[str(level)](expected[level])
+        assert not torch.equal(expected[level], inputs[level])
+    expected = module.neck(expected) if place == 'before' else expected
+    found = module(inputs)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected):
+        assert torch.equal(one, other)
+
+
+def test_both_places_in_a_list_of_necks():
+    necks = build([CONTEXT, FPN, dict(CONTEXT, levels=[1, 3])])
+    plain = build(FPN)
+    plain.load_state_dict(necks[1].state_dict())
+    inputs = maps()
+    for one, other in zip(necks(inputs), plain(inputs)):
+        assert torch.equal(one, other)
+
+
+class Detector(nn.Module):
+    """What a checkpoint is named after."""
+
+    def __init__(self, neck):
+        super().__init__()
+        self.neck = build(neck)
+
+
+@pytest.mark.parametrize('load', [load_state_dict, lambda m, s: m.load_state_dict(s, strict=False)])
+@pytest.mark.parametrize('neck', [FPN, [FPN, dict(type='BFP', in_channels=8, num_levels=4)]])
+def test_weights_of_a_detector_without_it_load(load, neck):
+    plain = Detector(neck)
+    added = Detector(dict(CONTEXT, neck=neck))
+    load(added, plain.state_dict())
+    for one, other in zip(added.neck.neck.parameters(), plain.neck.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_its_own_weights_load():
+    first, second = (Detector(dict(CONTEXT, neck=FPN)) for _ in range(2))
+    disturb(first)
+    second.load_state_dict(first.state_dict())
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_neck_of_another_layout_is_reported_not_renamed_away():
+    added = level_context(neck=FPN)
+    state = build(dict(FPN, num_outs=3)).state_dict()
+    state['no_such_part.weight'] = torch.zeros(1)
+    found = added.load_state_dict(state, strict=False)
+    assert found.unexpected_keys == ['neck.no_such_part.weight']
+
+
+def test_copies_do_not_share_the_layer():
+    module = level_context(neck=FPN)
+    clone = copy.deepcopy(module)
+    inputs = maps()
+    before = clone(inputs)
+    disturb(module)
+    for one, other in zip(clone(inputs), before):
+        assert torch.equal(one, other)
+
+
+def test_its_layers_learn():
+    module = level_context(levels=[0, 2], neck=FPN)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    inputs = maps()
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(x.square().mean() for x in module(inputs)).backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in module.context.parameters())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(levels=[3]), ['neck.levels', '[3]', '0 to 2']),
+        (dict(levels=[-1]), ['neck.levels', '[-1]', '0 to 2']),
+        (dict(levels=[1, 1]), ['neck.levels', '[1, 1]', 'different']),
+        (dict(levels=[]), ['neck.levels', '[]']),
+        (dict(levels=1), ['neck.levels', '1']),
+        (dict(levels=['1']), ['neck.levels', "['1']"]),
+        (dict(in_channels=None), ['neck.in_channels', 'None', 'positive integers']),
+        (dict(in_channels=[8, 0, 32]), ['neck.in_channels', '[8, 0, 32]']),
+        (dict(in_channels=[]), ['neck.in_channels', '[]']),
+        (dict(in_channels='8'), ['neck.in_channels', "'8'"]),
+        (dict(layer=dict()), ['neck.layer', '{}', "'type'"]),
+        (dict(layer='PolyNL'), ['neck.layer', "'PolyNL'"]),
+    ],
+)
+def test_bad_arguments_are_named(changes, words):
+    kwargs = dict(dict(layer=dict(type='PolyNL'), levels=[1], in_channels=CHANNELS), **changes)
+    with pytest.raises(InputError) as caught:
+        LevelContext(**kwargs)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'words'),
+    [
+        (dict(in_channels=[8, 24, 32]), ['neck.in_channels', '24 at level 1', '[8, 16, 32]']),
+        (dict(in_channels=16, levels=[5]), ['neck.levels', '[5]', '0 to 2']),
+    ],
+)
+def test_maps_that_do_not_fit_are_named(kwargs, words):
+    module = level_context(**kwargs)
+    with pytest.raises(InputError) as caught:
+        module(maps())
+    assert all(word in str(caught.value) for word in words)

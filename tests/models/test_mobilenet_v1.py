@@ -1,0 +1,111 @@
+"""ImageNet weights of the MobileNetV1-0.25 that the PyTorch RetinaFace starts from."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch.nn import functional as F
+
+from polynl_mmdet.engine import load_checkpoint
+from polynl_mmdet.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+# Output channels and stride of each depthwise-separable block, by stage and place in it.
+BLOCKS = {
+    1: {1: (16, 1), 2: (32, 2), 3: (32, 1), 4: (64, 2), 5: (64, 1)},
+    2: {0: (128, 2), 1: (128, 1), 2: (128, 1), 3: (128, 1), 4: (128, 1), 5: (128, 1)},
+    3: {0: (256, 2), 1: (256, 1)},
+}
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('convert', ROOT / 'tools/convert_retinaface.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def random_classifier():
+    """A state dict in the layout of the file, saved from a data-parallel model."""
+    state = {}
+
+    def conv_bn(conv, norm, *shape):
+        state[f'module.{conv}.weight'] = torch.randn(shape) / (shape[1] * shape[2] ** 2) ** 0.5
+        for key in ('weight', 'bias', 'running_mean', 'running_var'):
+            state[f'module.{norm}.{key}'] = torch.rand(shape[0]) + 0.5
+        state[f'module.{norm}.num_batches_tracked'] = torch.tensor(7)
+
+    conv_bn('stage1.0.0', 'stage1.0.1', 8, 3, 3, 3)
+    channels = 8
+    for stage, blocks in BLOCKS.items():
+        for place, (out, _) in blocks.items():
+            name = f'stage{stage}.{place}'
+            conv_bn(f'{name}.0', f'{name}.1', channels, 1, 3, 3)
+            conv_bn(f'{name}.3', f'{name}.4', out, channels, 1, 1)
+            channels = out
+    state['module.fc.weight'] = torch.randn(1000, 256)
+    state['module.fc.bias'] = torch.randn(1000)
+    return state
+
+
+def original_features(state, x):
+    """The three stages' outputs by the original layout, in evaluation mode."""
+
+    def conv_bn(x, conv, norm, **kwargs):
+        x = F.conv2d(x, state[f'module.{conv}.weight'], **kwargs)
+        names = ('running_mean', 'running_var', 'weight', 'bias')
+        x = F.batch_norm(x, *(state[f'module.{norm}.{name}'] for name in names))
+        return torch.where(x > 0, x, 0.1 * x)
+
+    x = conv_bn(x, 'stage1.0.0', 'stage1.0.1', stride=2, padding=1)
+    features = []
+    for stage, blocks in BLOCKS.items():
+        for place, (_, stride) in blocks.items():
+            name = f'stage{stage}.{place}'
+            groups = x.shape[1]
+            x = conv_bn(x, f'{name}.0', f'{name}.1', stride=stride, padding=1, groups=groups)
+            x = conv_bn(x, f'{name}.3', f'{name}.4')
+        features.append(x)
+    return features
+
+
+@pytest.fixture(params=['random', 'real'])
+def classifier(request, tmp_path):
+    if request.param == 'real':
+        folder = request.getfixturevalue('data_root') / 'mobilenet025_imagenet'
+        return folder / 'mobilenetV1X0.25_pretrain.tar'
+    path = tmp_path / 'classifier.pth'
+    torch.save({'epoch': 18, 'state_dict': random_classifier()}, path)
+    return path
+
+
+def test_a_backbone_starts_from_converted_weights(tool, classifier, tmp_path, capsys):
+    out = tmp_path / 'backbone.pth'
+    tool.main([str(classifier), str(out)])
+    assert 'fc' in capsys.readouterr().out
+    init_cfg = dict(type='Pretrained', checkpoint=str(out), prefix='backbone.')
+    model = MODELS.build(dict(type='MobileNetV1', widen_factor=0.25, init_cfg=init_cfg))
+    model.init_weights()
+    x = torch.randn(2, 3, 96, 75)
+    state = load_checkpoint(str(classifier))['state_dict']
+    with torch.no_grad():
+        found = model.eval()(x)
+        expected = original_features(state, x)
+    assert [tuple(f.shape[1:]) for f in found] == [(64, 12, 10), (128, 6, 5), (256, 3, 3)]
+    for one, other in zip(found, expected, strict=True):
+        assert other.std() > 0.01
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_of_another_width_is_refused(tool, tmp_path):
+    state = {key: value.repeat_interleave(2, 0) for key, value in random_classifier().items()
+             if value.dim()}  # fmt: skip
+    torch.save(state, tmp_path / 'wide.pth')
+    with pytest.raises(InputError, match='of another shape'):
+        tool.main([str(tmp_path / 'wide.pth'), str(tmp_path / 'out.pth')])
+    assert not (tmp_path / 'out.pth').exists()
