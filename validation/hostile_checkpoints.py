@@ -31,6 +31,7 @@ sys.path.insert(1, sys.path[0] + '/tests/validation')  # The cases are those of 
 
 from hostile_files import CASES
 
+import polynl_mmdet
 from polynl_mmdet.datasets.toy.wider import make_toy_wider
 from polynl_mmdet.engine import load_checkpoint
 from validation.forked import ROOT, run_tool, start
@@ -43,6 +44,7 @@ _TRAIN = f'train.py {CONFIG} --work-dir work'
 
 def _guarded(load: Callable[[], object]) -> None:
     init_default_scope('mmdet')
+    polynl_mmdet.guard_checkpoints()
     load()
 
 

@@ -32,7 +32,6 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
-from scipy.stats import linregress
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -140,8 +139,9 @@ def watch(steps: Iterator[int], total: int) -> list[tuple[int, float]]:
 def slope(samples: list[tuple[int, float]]) -> tuple[float, float]:
     """Return the KiB for 1,000 steps after the warm-up, and the standard error."""
     stretches = np.array_split(np.array(samples[len(samples) // 3 :], dtype=float), STRETCHES)
-    line = linregress(*zip(*(part.mean(axis=0) for part in stretches if len(part))))
-    return line.slope * 1000, line.stderr * 1000
+    steps, memory = np.array([part.mean(axis=0) for part in stretches if len(part)]).T
+    (kib, _), covariance = np.polyfit(steps, memory, 1, cov=True)
+    return float(kib) * 1000, float(covariance[0, 0]) ** 0.5 * 1000
 
 
 def soak(name: str, steps: Iterator[int], total: int, bound: float) -> tuple[list[str], bool]:

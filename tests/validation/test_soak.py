@@ -12,6 +12,10 @@ import pytest
 from validation.soak import slope, soak
 
 
+def test_memory_that_stays_has_no_slope():
+    assert slope([(step, 5.0) for step in range(60)]) == pytest.approx((0, 0))
+
+
 @pytest.mark.parametrize('truth', [0.0, 250.0, -40.0])
 def test_the_slope_is_that_of_the_memory(truth):
     rng = np.random.default_rng(0)
@@ -49,7 +53,7 @@ def test_a_leak_is_seen(tmp_path):
 def test_a_short_soak_runs(repo_root, tmp_path):
     command = [sys.executable, str(repo_root / 'validation/soak.py'), '--passes', '30']
     done = subprocess.run(
-        [*command, '--images', '100', '--bound', 'inf'],
+        [*command, '--images', '300', '--bound', 'inf'],
         capture_output=True,
         text=True,
         check=False,
