@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-SKIPPED = 'skipped_images'  # As the datasets write it: polynl_mmdet.datasets.checked_images.
+SKIPPED = 'skipped_images'  # As the datasets write it: polynl_mmdet.datasets.bad_images.
 
 
 @HOOKS.register_module()
