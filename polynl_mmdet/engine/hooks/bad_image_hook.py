@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from polynl_mmdet.engine.hooks.runner_parts import data_samples
 
-SKIPPED = 'skipped_images'  # As the datasets write it: polynl_mmdet.datasets.checked_images.
+SKIPPED = 'skipped_images'  # As the datasets write it: polynl_mmdet.datasets.bad_images.
 
 
 @HOOKS.register_module()
