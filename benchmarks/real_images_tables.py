@@ -140,8 +140,8 @@ def _differences(matches: dict, resamples: int) -> dict[str, dict[str, tuple]]:
     differences = {}
     for layer, found in matches.items():
         seeds = sorted(set(matches.get('none', {}).get('bbox', {})) & set(found['bbox']))
-        if layer == 'none' or not seeds:
-            continue
+        if layer == 'none' or len(seeds) < 2:
+            continue  # One seed has no spread.
         differences[layer] = {
             f'{kind} {name}': difference_interval(
                 [runs[seed] for seed in seeds],

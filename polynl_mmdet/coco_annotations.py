@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,22 +100,20 @@ def read_coco(path: str) -> dict:
     Raises:
         InputError: It is missing or not whole JSON, or see :func:`check_coco`.
     """
-    if not os.path.isfile(path):
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except FileNotFoundError:
         raise InputError(
             path,
             'no such annotation file',
             'accepted: a COCO JSON; set data_root and ann_file of the dataloader, and ann_file '
             'of the evaluator',
-        )
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except (ValueError, RecursionError, MemoryError) as error:
+        ) from None
+    except (ValueError, RecursionError, MemoryError, OSError) as error:
         raise InputError(
             path, f'not whole JSON ({error})', 'accepted: a complete COCO annotation file'
         ) from None
-    except OSError as error:
-        raise InputError(path, error.strerror or str(error), 'accepted: a COCO JSON') from None
     check_coco(content, path)
     return content
 

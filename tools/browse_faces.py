@@ -3,7 +3,8 @@
     python tools/browse_faces.py CONFIG --out faces.jpg [--images 3] [--cfg-options KEY=VALUE ...]
 
 One row an image, one column a step. Boxes are green, ignored ones grey; left eye and left mouth
-corner red, right ones blue, nose yellow; landmarks that are not annotated are not drawn.
+corner red, right ones blue, nose yellow; landmarks that are not annotated, or not loaded by the
+pipeline, are not drawn.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ INCHES = 2.4
 
 
 def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Parse this tool's options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def steps_of(info: dict, pipeline: list[dict]) -> list[tuple[str, dict]]:
-    """Apply a pipeline; what there is after each step, from the first that has boxes on.
+    """Apply a pipeline, and keep what there is after each step that has boxes.
 
     Args:
         info (dict): What the dataset gives for an image.
@@ -63,8 +64,8 @@ def steps_of(info: dict, pipeline: list[dict]) -> list[tuple[str, dict]]:
                 img=results['img'].copy(),
                 boxes=results['gt_bboxes'].numpy().copy(),
                 ignored=results['gt_ignore_flags'].copy(),
-                marks=results['gt_keypoints'].copy(),
-                visible=results['gt_keypoints_visible'].copy(),
+                marks=results.get('gt_keypoints', np.zeros((0, 5, 2))).copy(),
+                visible=results.get('gt_keypoints_visible', np.zeros((0, 5))).copy(),
             )
             steps.append((config['type'], drawn))
     return steps

@@ -18,7 +18,7 @@ MOST_NAMED = 20
 
 
 def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Parse this tool's options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +46,7 @@ def show(part: Part) -> None:
 
 
 def main() -> int:
-    """Check and print; 1 if something needed is missing or broken."""
+    """Check and print; return 1 if something needed is missing or broken."""
     args = parse_args()
     parts = check_layout(args.root, not args.no_decode, args.workers)
     for part in parts:

@@ -28,7 +28,7 @@ MOST_NAMED = 50
 
 
 def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Parse this tool's options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Makes drawn data sets for demos and tests: the same seed gives the same files.
+"""Make drawn data sets for demos and tests: the same seed gives the same files.
 
 Examples:
     python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0
@@ -15,7 +15,7 @@ from polynl_mmdet.errors import one_line_errors
 
 
 def make_coco(args: argparse.Namespace) -> None:
-    """Overlapping shapes with masks, COCO layout."""
+    """Draw overlapping shapes with masks, in COCO's layout."""
     from polynl_mmdet.datasets.toy.coco import make_toy_coco
 
     make_toy_coco(args.out, args.train, args.val, args.seed, args.size, args.overwrite)
@@ -23,7 +23,7 @@ def make_coco(args: argparse.Namespace) -> None:
 
 
 def make_wider(args: argparse.Namespace) -> None:
-    """Drawn faces with landmarks, WIDER FACE layout."""
+    """Draw faces with landmarks, in the layout of WIDER FACE."""
     from polynl_mmdet.datasets.toy.wider import make_toy_wider
 
     make_toy_wider(args.out, args.train, args.val, args.seed, args.size, args.overwrite)
@@ -31,7 +31,7 @@ def make_wider(args: argparse.Namespace) -> None:
 
 
 def make_far_cue(args: argparse.Namespace) -> None:
-    """Shapes whose class is decided by something far away, COCO layout."""
+    """Draw shapes whose class is decided by something far away, in COCO's layout."""
     from polynl_mmdet.datasets.toy.far_cue import make_toy_far_cue
 
     make_toy_far_cue(args.out, args.train, args.val, args.seed, args.overwrite)
@@ -52,7 +52,7 @@ def _add_kind(
 
 
 def parse_args() -> argparse.Namespace:
-    """argparse.Namespace: this tool's options."""
+    """Parse this tool's options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
 # The control of the study on real images, without a layer: a small Mask R-CNN finds one person in
 # images of 320 pixels. benchmarks/real_images.py trains it and its variants with LevelContext.
-_base_ = '../_base_/mask-rcnn_r50_fpn_1x_coco.py'
+_base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 data_root = 'data/real_study/person/'
 metainfo = dict(classes=('person',), palette=[(220, 20, 60)])

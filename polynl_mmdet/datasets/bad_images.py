@@ -1,4 +1,4 @@
-"""What a dataset does with an image that cannot be used: stop, or leave it out and count it."""
+"""Images that cannot be used: a dataset stops, or leaves them out and counts them."""
 
 from __future__ import annotations
 

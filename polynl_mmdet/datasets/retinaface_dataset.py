@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
 from polynl_mmdet.datasets.bad_images import BadImagePolicy
-from polynl_mmdet.wider_face.annotations import FaceAnnotations, read_annotations
+from polynl_mmdet.wider_face.annotations import read_annotations
 
 
 @DATASETS.register_module()
@@ -19,8 +19,7 @@ class RetinaFaceDataset(BadImagePolicy, BaseDetDataset):
 
     Reads the official ``wider_face_{train,val}_bbx_gt.txt``, RetinaFace's ``label.txt`` v1.1 and
     ``labelv2``, told apart by their content (see :mod:`polynl_mmdet.wider_face.annotations`).
-    No conversion is needed. The file is parsed in blocks; what mmdet calls ``instances`` is made
-    when an image is asked for.
+    What mmdet calls ``instances`` is made when an image is asked for.
 
     An instance has ``bbox`` (x1, y1, x2, y2 in pixels), ``bbox_label`` 0, ``ignore_flag``,
     ``keypoints`` (float32, shape (5, 2): left eye, right eye, nose, left and right mouth corner;
@@ -68,32 +67,14 @@ class RetinaFaceDataset(BadImagePolicy, BaseDetDataset):
             landmarks x, y, annotated, and whether the face is ignored.
         """
         annotations = read_annotations(self.ann_file, self.ann_format)
-        faces, kept = self._pack_faces(annotations)
-        # Rows left out move the places where images start.
-        before = np.concatenate([[0], np.cumsum(kept)])
-        starts = before[annotations.starts].tolist()
-        faces = faces[kept]
-        prefix = self.data_prefix.get('img', '')
-        data_list = []
-        for index, name in enumerate(annotations.names):
-            info = {
-                'img_path': osp.join(prefix, name),
-                'img_id': index,
-                'ann_line': int(annotations.lines[index]),
-                'faces': faces[starts[index] : starts[index + 1]],
-            }
-            if annotations.sizes is not None:
-                info['width'], info['height'] = annotations.sizes[index].tolist()
-            data_list.append(info)
-        return data_list
-
-    def _pack_faces(self, annotations: FaceAnnotations) -> tuple[np.ndarray, np.ndarray]:
         boxes = annotations.boxes()
         marks, annotated = annotations.landmarks()
         size = boxes[:, 2:] - boxes[:, :2]
         ignored = annotations.invalid()
         if self.min_size is not None:
             ignored |= (size < self.min_size).any(axis=1)
+        marks = np.concatenate([marks, annotated[..., None]], axis=2).reshape(-1, 15)
+        faces = np.concatenate([boxes, marks, ignored[:, None]], axis=1, dtype=np.float32)
         kept = (size > 0).all(axis=1)
         if not kept.all():
             print_log(
@@ -101,9 +82,20 @@ class RetinaFaceDataset(BadImagePolicy, BaseDetDataset):
                 'height and are left out',
                 logger='current',
             )
-        marks = np.concatenate([marks, annotated[..., None]], axis=2).reshape(-1, 15)
-        faces = np.concatenate([boxes, marks, ignored[:, None]], axis=1)
-        return faces.astype(np.float32), kept
+        prefix = self.data_prefix.get('img', '')
+        data_list = []
+        for index, name in enumerate(annotations.names):
+            rows = slice(annotations.starts[index], annotations.starts[index + 1])
+            info = {
+                'img_path': osp.join(prefix, name),
+                'img_id': index,
+                'ann_line': int(annotations.lines[index]),
+                'faces': faces[rows][kept[rows]],
+            }
+            if annotations.sizes is not None:
+                info['width'], info['height'] = annotations.sizes[index].tolist()
+            data_list.append(info)
+        return data_list
 
     def filter_data(self) -> list[dict]:
         """Leave out images with nothing to learn from, if ``filter_cfg`` asks for it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import FunctionType, MethodType
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
@@ -10,6 +11,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
 from polynl_mmdet.coco_annotations import CheckedCoco
+from polynl_mmdet.errors import InputError
 
 AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
@@ -19,17 +21,33 @@ class CheckedCocoMetric(CocoMetric):
     """mmdet's CocoMetric, which reports nothing at all for a model that detects nothing.
 
     No detection is an AP of 0: early in training, or for a schedule that failed, that is what a
-    log, a plot or the choice of the best checkpoint needs. Args as for mmdet's CocoMetric.
+    log, a plot or the choice of the best checkpoint needs.
+
+    Args:
+        backend (str): 'pycocotools', or 'faster' for faster-coco-eval, which gives the same figures
+            in less time. Defaults to 'pycocotools'.
+        *args, **kwargs: As for mmdet's CocoMetric.
 
     Raises:
-        InputError: The annotation file is not as COCO has it; or, once the metric is told the
-            data set's classes, they are not those of the file or in another order.
+        InputError: Another backend, or one that is not installed; the annotation file is not as
+            COCO has it; or, once the metric is told the data set's classes, they are not those of
+            the file or in another order.
     """
 
     def __init__(
-        self, ann_file: str | None = None, *args, sort_categories: bool = False, **kwargs
+        self,
+        ann_file: str | None = None,
+        *args,
+        backend: str = 'pycocotools',
+        sort_categories: bool = False,
+        **kwargs,
     ) -> None:
         super().__init__(None, *args, **kwargs)
+        if backend not in ('pycocotools', 'faster'):
+            raise InputError('backend', repr(backend), "accepted: 'pycocotools', 'faster'")
+        if backend == 'faster' and self.use_mp_eval:
+            raise InputError('use_mp_eval', "True with backend='faster'", 'accepted: one of them')
+        self._compute_metrics = _faster_compute_metrics() if backend == 'faster' else None
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=self.backend_args) as path:
                 self._coco_api = CheckedCoco(path)
@@ -56,7 +74,10 @@ class CheckedCocoMetric(CocoMetric):
         Returns:
             dict[str, float]: For example 'bbox_mAP' and 'segm_mAP_50'.
         """
-        metrics = super().compute_metrics(results)
+        compute = super().compute_metrics
+        if self._compute_metrics is not None:
+            compute = MethodType(self._compute_metrics, self)
+        metrics = compute(results)
         if self.format_only or any(len(found['scores']) for _, found in results):
             return metrics
         for kind in self.metrics:
@@ -68,3 +89,19 @@ class CheckedCocoMetric(CocoMetric):
                     logger='current',
                 )
         return metrics
+
+
+def _faster_compute_metrics() -> Callable:
+    """Return mmdet's ``compute_metrics`` over faster-coco-eval.
+
+    mmdet's method finds its evaluator among the names of its module. A copy of the method with one
+    name of its own leaves that module as it is.
+    """
+    try:
+        from faster_coco_eval import COCOeval_faster
+    except ImportError:
+        raise InputError(
+            'backend', "'faster' without faster-coco-eval", 'accepted: pip install faster-coco-eval'
+        ) from None
+    method = CocoMetric.compute_metrics
+    return FunctionType(method.__code__, {**method.__globals__, 'COCOeval': COCOeval_faster})

@@ -1,4 +1,4 @@
-"""How far detected landmarks are from annotated ones."""
+"""The distance of detected landmarks from annotated ones."""
 
 from __future__ import annotations
 
@@ -14,58 +14,14 @@ from polynl_mmdet.errors import InputError
 LEFT_EYE, RIGHT_EYE = 0, 1
 
 
-def match_faces(detected: np.ndarray, faces: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Find the face of each detection.
-
-    Detections choose in their order, best first: each takes the free face that it overlaps most.
-
-    Args:
-        detected (np.ndarray): Boxes x1 y1 x2 y2 by falling score, (n, 4).
-        faces (np.ndarray): Boxes, (k, 4).
-        iou_thr (float): Least IoU to find a face.
-
-    Returns:
-        np.ndarray: int64 (n,), the index of a face or -1.
-    """
-    corner = np.maximum(detected[:, None, :2], faces[None, :, :2])
-    size = np.maximum(np.minimum(detected[:, None, 2:], faces[None, :, 2:]) - corner, 0)
-    overlap = size.prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (detected, faces)]
-    iou = overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-12)
-    found = np.full(len(detected), -1, dtype=np.int64)
-    if not len(faces):
-        return found
-    for index, row in enumerate(iou):
-        best = row.argmax()
-        if row[best] >= iou_thr:
-            found[index] = best
-            iou[:, best] = -1
-    return found
-
-
-def normalised_errors(points: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Compute the mean distance of a face's landmarks, in distances between its eyes.
-
-    Args:
-        points (np.ndarray): Detected landmarks, (n, 5, 2), pixels.
-        truth (np.ndarray): Annotated landmarks, (n, 5, 2), pixels.
-        visible (np.ndarray): bool (n, 5), those annotated; both eyes must be.
-
-    Returns:
-        np.ndarray: float (n,).
-    """
-    distances = np.linalg.norm(points - truth, axis=2)
-    mean = np.where(visible, distances, 0).sum(axis=1) / visible.sum(axis=1)
-    return mean / np.linalg.norm(truth[:, LEFT_EYE] - truth[:, RIGHT_EYE], axis=1)
-
-
 @METRICS.register_module()
 class FaceLandmarkMetric(BaseMetric):
     """Normalised mean error of landmarks, over the faces that were found.
 
     Gives ``face_landmarks/nme`` (mean distance over the eye distance; not a number where no face
     was found) and ``face_landmarks/found`` (share of the annotated faces that were found). Faces
-    count that are not ignored and whose eyes are annotated in two different places.
+    count that are not ignored and whose eyes are annotated in two different places. Detections
+    choose best first: each takes the free face that it overlaps most.
 
     Args:
         iou_thr (float): Least IoU of a detection with its face. Defaults to 0.5.
@@ -97,22 +53,20 @@ class FaceLandmarkMetric(BaseMetric):
                     )
             points = _array(truth['keypoints'])
             visible = _array(truth['keypoints_visible']) > 0
-            apart = np.linalg.norm(points[:, LEFT_EYE] - points[:, RIGHT_EYE], axis=1) > 0
-            counts = visible[:, LEFT_EYE] & visible[:, RIGHT_EYE] & apart
+            eye_distance = np.linalg.norm(points[:, LEFT_EYE] - points[:, RIGHT_EYE], axis=1)
+            counts = visible[:, LEFT_EYE] & visible[:, RIGHT_EYE] & (eye_distance > 0)
 
             scores = _array(found['scores'])
             order = np.argsort(-scores, kind='stable')
             order = order[scores[order] >= self.score_thr]
             # Faces that do not count are matched too: what finds them finds no other face.
-            matched = match_faces(
-                _array(found['bboxes'])[order], _array(truth['bboxes']), self.iou_thr
-            )
+            matched = _match(_array(found['bboxes'])[order], _array(truth['bboxes']), self.iou_thr)
             chosen = (matched >= 0) & counts[matched] if len(counts) else matched >= 0
             faces = matched[chosen]
-            errors = normalised_errors(
-                _array(found['keypoints'])[order[chosen]], points[faces], visible[faces]
-            )
-            self.results.append((int(counts.sum()), errors))
+            shifts = _array(found['keypoints'])[order[chosen]] - points[faces]
+            distances = np.where(visible[faces], np.linalg.norm(shifts, axis=2), 0)
+            means = distances.sum(axis=1) / visible[faces].sum(axis=1)
+            self.results.append((int(counts.sum()), means / eye_distance[faces]))
 
     def compute_metrics(self, results: list[tuple[int, np.ndarray]]) -> dict[str, float]:
         """Average over the faces of all processes."""
@@ -122,6 +76,22 @@ class FaceLandmarkMetric(BaseMetric):
             'nme': float(errors.mean()) if len(errors) else float('nan'),
             'found': len(errors) / total if total else float('nan'),
         }
+
+
+def _match(detected: np.ndarray, faces: np.ndarray, iou_thr: float) -> np.ndarray:
+    """Find the face of each detection, best score first: int64 (n,), its index or -1."""
+    corner = np.maximum(detected[:, None, :2], faces[None, :, :2])
+    size = np.maximum(np.minimum(detected[:, None, 2:], faces[None, :, 2:]) - corner, 0)
+    overlap = size.prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (detected, faces)]
+    iou = overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-12)
+    found = np.full(len(detected), -1, dtype=np.int64)
+    for index, row in enumerate(iou if len(faces) else ()):
+        best = row.argmax()
+        if row[best] >= iou_thr:
+            found[index] = best
+            iou[:, best] = -1
+    return found
 
 
 def _array(values: torch.Tensor | np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .layout import Positions, chunk_spans, read_chunk, write_chunk
 from .parameters import Mixing, Projections, cast
 from .precision import accumulation_dtype
-from .products import add_product_, cross_moment, is_single_sample, multiply
+from .products import add_product_, cross_moment, left_multiply, multiply
 
 
 def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -137,7 +137,7 @@ def _moments(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, Tens
 
 def _context(second: Tensor, mean: Tensor | None, p: Projections, count: int) -> Tensor:
     """Return (B, C), the mean of ``(x W1 + b1) (.) (x W2 + b2)``, from the moments."""
-    context = (_left_multiply(p.w1, second) * p.w2).sum(2) * (1.0 / count)
+    context = (left_multiply(p.w1, second) * p.w2).sum(2) * (1.0 / count)
     if p.b1 is not None:
         context = context + p.b1 * (mean @ p.w2.t())
     if p.b2 is not None:
@@ -153,8 +153,8 @@ def _projection_grads(
     """Return the gradients of w1, w2, b1 and b2."""
     share = (d_context * (1.0 / count)).unsqueeze(2)
     grads = {
-        'w1': _sum_over_batch(_left_multiply(p.w2, second).mul_(share)),
-        'w2': _sum_over_batch(_left_multiply(p.w1, second).mul_(share)),
+        'w1': _sum_over_batch(left_multiply(p.w2, second).mul_(share)),
+        'w2': _sum_over_batch(left_multiply(p.w1, second).mul_(share)),
     }
     if p.b1 is not None:
         mean_right = mean @ p.w2.t()
@@ -172,7 +172,7 @@ def _add_input_grad(
 ) -> Tensor:
     """Return ``dx + T x + t``: what comes through S and, with biases, through the mean."""
     share = d_context * (1.0 / layout.count)
-    half = _left_multiply(p.w1.t(), share.unsqueeze(2) * p.w2)
+    half = left_multiply(p.w1.t(), share.unsqueeze(2) * p.w2)
     matrix = half + half.transpose(1, 2)
     shift = None
     if p.b1 is not None:
@@ -240,13 +240,6 @@ def _add_to_diagonal_(matrix: Tensor, alpha: Tensor | None) -> None:
     """Add ``alpha I`` in place."""
     if alpha is not None:
         matrix.diagonal(dim1=1, dim2=2).add_(alpha)
-
-
-def _left_multiply(weight: Tensor, matrices: Tensor) -> Tensor:
-    """Return ``weight @ matrices``: (C, C), (B, C, C) -> (B, C, C)."""
-    if is_single_sample(matrices):
-        return torch.mm(weight, matrices[0])[None]
-    return torch.matmul(weight, matrices)
 
 
 def _sum_over_batch(matrices: Tensor) -> Tensor:

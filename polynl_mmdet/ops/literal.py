@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import covariance
+from .cpu_library import onednn_product, uses_onednn
 from .layout import Positions
 from .parameters import Mixing, Projections, cast
 from .precision import accumulation_dtype
@@ -133,4 +134,6 @@ def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, 
 
 def _sum_of_outer_products(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
+    if a.stride(2) == b.stride(2) == 1 and uses_onednn(a):
+        return sum(onednn_product(x, y) for x, y in zip(a, b))
     return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulation_dtype(a.dtype))

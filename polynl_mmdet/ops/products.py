@@ -3,13 +3,18 @@
 All take positions-last and channels-last views alike, without copies. On a CPU two things are
 exploited (figures: docs/benchmarks.md): a sum over very many positions runs faster as a few sums
 side by side, and a second moment is symmetric, so only its lower triangle of blocks is computed.
+Wide products go to oneDNN where that is the faster library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from .cpu_library import onednn_product, uses_onednn
 from .layout import Positions, chunk_spans, read_chunk
 from .precision import SIXTEEN_BIT, accumulation_dtype
 
@@ -55,6 +60,10 @@ def multiply(
             rows = torch.bmm(x.transpose(1, 2), matrix.transpose(1, 2), out_dtype=out_dtype)
             return rows.transpose(1, 2)
         return torch.bmm(matrix, x, out_dtype=out_dtype)
+    if uses_onednn(x):
+        if channels_last:
+            return _batch([onednn_product(s.t(), m) for m, s in zip(matrix, x)]).transpose(1, 2)
+        return _batch([onednn_product(m, s.t()) for m, s in zip(matrix, x)])
     if is_single_sample(x):
         if channels_last:
             return torch.mm(x[0].t(), matrix[0].t()).t()[None]
@@ -66,6 +75,8 @@ def multiply(
 
 def add_product_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     """Add ``matrix @ x`` to ``target`` in place; shapes as in :func:`multiply`."""
+    if uses_onednn(x):
+        return target.add_(multiply(matrix, x, channels_last))
     if is_single_sample(x):
         if channels_last:
             target[0].t().addmm_(x[0].t(), matrix[0].t())
@@ -118,27 +129,51 @@ def _cross_moment_of_view(g: Tensor, x: Tensor) -> Tensor:
     most = _SPLITS if channels >= _NARROW else _NARROW_SPLITS
     splits = max(1, min(most, count // max(_POSITIONS_A_SPLIT, channels)))
     out = x.new_empty(batch, channels, channels)
+    # oneDNN would copy operands whose positions are apart in memory.
+    onednn = g.stride(2) == x.stride(2) == 1 and uses_onednn(x)
+    write = _write_onednn_product if onednn else partial(_write_product, splits=splits)
     for sample in range(batch):
         if g is x:
-            _write_second_moment(x[sample], splits, out[sample])
+            _write_second_moment(x[sample], out[sample], write)
         else:
-            _write_product(g[sample], x[sample], splits, out[sample])
+            write(g[sample], x[sample], out[sample])
     return out
 
 
-def _write_second_moment(x: Tensor, splits: int, out: Tensor) -> None:
+def left_multiply(weight: Tensor, matrices: Tensor) -> Tensor:
+    """Return ``weight @ matrices``: (C, C), (B, C, C) -> (B, C, C)."""
+    if uses_onednn(matrices):
+        return _batch([onednn_product(weight, matrix.t()) for matrix in matrices])
+    if is_single_sample(matrices):
+        return torch.mm(weight, matrices[0])[None]
+    return torch.matmul(weight, matrices)
+
+
+def _batch(samples: list[Tensor]) -> Tensor:
+    """Return the samples as one tensor; a single one without a copy."""
+    return samples[0][None] if len(samples) == 1 else torch.stack(samples)
+
+
+def _write_second_moment(
+    x: Tensor, out: Tensor, write: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> None:
     """Write ``x x^T`` to (C, C): rows of blocks up to the diagonal, the rest mirrored."""
     channels = x.shape[0]
     blocks = 4 if channels >= 128 else 2 if channels >= 64 else 1
     height = -(-channels // blocks)
     for top in range(0, channels, height):
         end = min(top + height, channels)
-        part = _write_product(x[top:end], x[:end], splits, out[top:end, :end])
+        part = write(x[top:end], x[:end], out[top:end, :end])
         if top:
             out[:top, top:end] = part[:, :top].t()
 
 
-def _write_product(a: Tensor, b: Tensor, splits: int, out: Tensor) -> Tensor:
+def _write_onednn_product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """Write ``a b^T`` of (R, N) and (C, N) to (R, C)."""
+    return out.copy_(onednn_product(a, b))
+
+
+def _write_product(a: Tensor, b: Tensor, out: Tensor, splits: int) -> Tensor:
     """Write ``a b^T`` of (R, N) and (C, N) to (R, C), as sums over parts of the positions."""
     if splits == 1:
         return torch.mm(a, b.t(), out=out)

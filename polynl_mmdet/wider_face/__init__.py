@@ -1,4 +1,4 @@
-"""The WIDER FACE formats and protocol in pure NumPy: imports nothing of mm*."""
+"""The WIDER FACE formats and protocol in NumPy and SciPy: imports nothing of mm*."""
 
 from .average_precision import WiderFaceScores, score_wider_face
 from .ground_truth import WiderFaceGroundTruth, read_ground_truth, write_ground_truth

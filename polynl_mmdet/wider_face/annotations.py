@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from polynl_mmdet.errors import InputError
-from polynl_mmdet.wider_face.number_table import TableError, parse_table, quote
+from polynl_mmdet.wider_face.number_table import parse_table, quote, split_lines
 
 FORMATS = ('bbx_gt', 'label', 'labelv2')
 LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth_corner', 'right_mouth_corner')
@@ -102,7 +102,7 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
     if fmt != 'auto' and fmt not in FORMATS:
         raise InputError('ann_format', repr(fmt), f"accepted: 'auto', {str(FORMATS)[1:-1]}")
     try:
-        lines = path.read_bytes().decode('utf-8-sig').split('\n')
+        lines = split_lines(path.read_bytes().decode('utf-8-sig'))
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(str(path), reason, 'accepted: an annotation file of WIDER FACE') from None
@@ -117,16 +117,17 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
     scan = _scan_official if fmt == 'bbx_gt' else _scan_label
     images, row_lines = scan(path, lines, used, fmt == 'labelv2')
     accepted = f'accepted: {_ROW_MEANS[fmt]}'
-    try:
-        rows = parse_table([lines[number] for number in row_lines], *_COLUMNS[fmt])
-    except TableError as error:
-        where = f'{path}:{row_lines[error.row] + 1}'
-        raise InputError(where, error.found, accepted) from None
+    rows = parse_table(
+        [lines[number] for number in row_lines],
+        _COLUMNS[fmt],
+        lambda row: f'{path}:{row_lines[row] + 1}',
+        accepted,
+    )
     annotations = FaceAnnotations(
         fmt,
         [image.name for image in images],
         np.array([image.start for image in images] + [len(rows)], dtype=np.int64),
-        rows if len(rows) else np.zeros((0, _COLUMNS[fmt][0])),
+        rows,
         np.array([image.line + 1 for image in images], dtype=np.int64),
         np.array([image.size for image in images]) if fmt == 'labelv2' else None,
     )

@@ -7,7 +7,6 @@ for each image, which of its boxes (from 1) the setting counts. All others are i
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,18 +120,12 @@ def _load(path: Path, *keys: str) -> list[np.ndarray]:
     return [content[key] for key in keys]
 
 
-def write_ground_truth(
-    gt_dir: str | Path,
-    ground_truth: WiderFaceGroundTruth,
-    attributes: Mapping[str, np.ndarray] | None = None,
-) -> None:
+def write_ground_truth(gt_dir: str | Path, ground_truth: WiderFaceGroundTruth) -> None:
     """Write the four files in the official structure; the same input gives the same bytes.
 
     Args:
         gt_dir (str | Path): Folder to write to; it is made if absent.
         ground_truth (WiderFaceGroundTruth): Images in the order of their events.
-        attributes (Mapping[str, np.ndarray], optional): More values of each box, int, shape (G,),
-            by their official names such as ``invalid_label_list``. Defaults to None.
     """
     events: dict[str, list[int]] = {}
     for number, image in enumerate(ground_truth.images):
@@ -141,25 +134,18 @@ def write_ground_truth(
     def nested(values: list) -> np.ndarray:
         return _cells([_cells([values[number] for number in event]) for event in events.values()])
 
-    def split(values: np.ndarray) -> np.ndarray:
-        return nested(np.split(values, ground_truth.starts[1:-1]))
-
     common = {
         'event_list': _cells(list(events)),
         'file_list': nested([image.split('/')[1] for image in ground_truth.images]),
-        'face_bbx_list': split(ground_truth.boxes),
+        'face_bbx_list': nested(np.split(ground_truth.boxes, ground_truth.starts[1:-1])),
     }
-    for key, values in (attributes or {}).items():
-        common[key] = split(np.asarray(values, dtype=np.int32)[:, None])
     files = ground_truth_files(gt_dir)
     Path(gt_dir).mkdir(parents=True, exist_ok=True)
     _save(files['face'], common)
     for setting in SETTINGS:
-        numbers = [
-            np.flatnonzero(ground_truth.counted[setting][begin:end])[:, None] + 1
-            for begin, end in zip(ground_truth.starts[:-1], ground_truth.starts[1:])
-        ]
-        _save(files[setting], dict(common, gt_list=nested(numbers)))
+        parts = np.split(ground_truth.counted[setting], ground_truth.starts[1:-1])
+        numbers = nested([np.flatnonzero(part)[:, None] + 1 for part in parts])
+        _save(files[setting], dict(common, gt_list=numbers))
 
 
 def _cells(values: list) -> np.ndarray:

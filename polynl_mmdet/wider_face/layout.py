@@ -1,4 +1,4 @@
-"""What of WIDER FACE is in a folder, compared with what its authors published."""
+"""The parts of WIDER FACE in a folder, compared with what its authors published."""
 
 from __future__ import annotations
 

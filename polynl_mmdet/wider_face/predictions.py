@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from polynl_mmdet.errors import InputError, in_one_line
-from polynl_mmdet.wider_face.number_table import TableError, parse_table, quote
+from polynl_mmdet.wider_face.number_table import parse_table, quote, split_lines
 
 _COUNT = re.compile(r'[0-9]{1,9}')
 _ROW = 'accepted: "x y width height score"'
@@ -89,7 +89,7 @@ def _read_folder(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[str
 
 
 def _read_zip(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
-    """As ``_read_folder``; the sizes that the zip states bound what is unpacked."""
+    """Yield as ``_read_folder``; the sizes that the zip states bound what is unpacked."""
     largest_total = _LARGEST_SMALL + _LARGEST_RATIO * path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
@@ -123,13 +123,10 @@ def _read_zip(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, b
 
 def _parse(where: str, data: bytes) -> np.ndarray:
     """Parse a prediction file: float64, shape (n, 5)."""
-    _, count, *lines = [*data.decode('latin-1').split('\n'), '']
+    _, count, *lines = [*split_lines(data.decode('latin-1')), '']
     if not _COUNT.fullmatch(count.strip()):
         raise InputError(f'{where}:2', quote(count), 'accepted: the number of detections')
-    try:
-        rows = parse_table(lines, 5).reshape(-1, 5)
-    except TableError as error:
-        raise InputError(f'{where}:{error.row + 3}', error.found, _ROW) from None
+    rows = parse_table(lines, {5}, lambda row: f'{where}:{row + 3}', _ROW)
     if len(rows) != int(count):
         found = f'announces {int(count)} detections, {len(rows)} follow'
         raise InputError(f'{where}:2', found, 'accepted: as many')

@@ -94,8 +94,9 @@ def test_detector(repo_root, tmp_path):
     run(repo_root, 'detector.py', '--quick', '--output', output, *chosen)
     rows = {row['name']: row for row in json.loads(output.read_text())['rows']}
     channels, positions = 1024, 8 * 10
-    # Three C x C weights and two scalars; two products over the positions and one of matrices.
+    # Three C x C weights, the context's norm and two scalars; two products over the positions and
+    # one of matrices.
     added = rows['Poly-NL c4']['params'] - rows['none']['params']
-    assert added == 3 * channels**2 + 2
+    assert added == 3 * channels**2 + 2 * channels + 2
     flops = rows['Poly-NL c4']['flops'] - rows['none']['flops']
     assert flops == pytest.approx(2 * positions * channels**2 + channels**3, rel=0.01)

@@ -176,7 +176,7 @@ def test_other_images_are_read_as_colour(repo_root, tmp_path, name, split):
     assert face['inputs'].shape[0] == 3
 
 
-def test_a_image_annotated_as_stored_is_read_as_stored(repo_root, tmp_path):
+def test_an_image_annotated_as_stored_is_read_as_stored(repo_root, tmp_path):
     write_coco(tmp_path, {'turned.jpg': turned(8)})
     cfg = copy.deepcopy(config(repo_root / COCO).train_dataloader.dataset.pipeline)
     cfg[0]['color_type'] = 'color_ignore_orientation'
@@ -196,7 +196,7 @@ def test_extreme_sizes_are_read(repo_root, tmp_path, width, height, split):
         assert min(face[0]['inputs'].shape) >= 1
 
 
-def test_a_image_too_flat_to_be_resized_is_named(repo_root, tmp_path):
+def test_an_image_too_flat_to_be_resized_is_named(repo_root, tmp_path):
     write_coco(tmp_path, {'x.png': encoded('.png', colours(1, 4000))}, {'x.png': (1, 4000)})
     with pytest.raises(BadImageError, match=r'x\.png: cannot be decoded or transformed'):
         coco(repo_root, tmp_path)[0]

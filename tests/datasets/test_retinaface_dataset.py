@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
+from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 
 from polynl_mmdet.errors import InputError
@@ -139,7 +140,7 @@ def test_other_missing_files_are_not_taken_for_the_image(build):
         raise FileNotFoundError('something else')
 
     dataset = build(LABEL)
-    dataset.pipeline = pipeline
+    dataset.pipeline = Compose([pipeline])
     with pytest.raises(FileNotFoundError, match='something else'):
         dataset[0]
 

@@ -27,7 +27,8 @@ def test_links(page):
 @PAGE
 def test_paths(page):
     """Files of this project that the text names exist."""
-    pattern = r'(?<![\w/.])((?:configs|tools|benchmarks|tests|docs|polynl_mmdet)/[\w./*-]+)'
+    folders = 'configs|tools|benchmarks|validation|tests|docs|polynl_mmdet'
+    pattern = rf'(?<![\w/.])((?:{folders})/[\w./*-]+)'
     for match in re.finditer(pattern, page.read_text(encoding='utf-8')):
         path = match[1].rstrip('.')
         if path.startswith(('docs/', 'tests/')) and path.endswith(('.json', '.png')):

@@ -99,6 +99,8 @@ def installed(tmp_path_factory):
     # editable install of this project, are not.
     borrowed = {sysconfig.get_path('purelib'), sysconfig.get_path('platlib')}
     (site_packages / 'borrowed.pth').write_text('\n'.join(sorted(borrowed)) + '\n')
+    # But for setuptools's: mmengine imports distutils, which Python 3.12 and newer have from there.
+    shutil.copy(Path(sysconfig.get_path('purelib')) / 'distutils-precedence.pth', site_packages)
     environment = Installed(folder, wheel)
     assert environment.package.parent == site_packages
     return environment

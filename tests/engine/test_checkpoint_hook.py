@@ -102,7 +102,7 @@ class TestWriting:
         assert remove_partial_files(tmp_path / 'none') == []
 
 
-class TestWhatIsWrong:
+class TestDefect:
     def test_a_whole_one(self, finished):
         assert checkpoint_defect(finished / 'epoch_3.pth') is None
 
@@ -287,6 +287,19 @@ class TestKeeping:
         assert len(list(tmp_path.glob('epoch_*.pth'))) == 3
         train(tmp_path, resume=True, **{**options, 'total': 4})
         assert [path.name for path in tmp_path.glob('epoch_*.pth')] == ['epoch_4.pth']
+
+    def test_a_checkpoint_cannot_name_other_files_to_remove(self, tmp_path):
+        options = dict(seed=5, total=1)
+        train(tmp_path / 'run', **options)
+        (tmp_path / 'mine').write_text('kept')
+        checkpoint = load_checkpoint(str(tmp_path / 'run' / 'epoch_1.pth'))
+        hub = checkpoint['message_hub']['runtime_info']
+        assert hub['superseded_ckpts'] == []
+        hub['superseded_ckpts'] = ['../mine', str(tmp_path / 'mine'), '..', '', '.', 'vis_data']
+        torch.save(checkpoint, tmp_path / 'run' / 'epoch_1.pth')
+        before = sorted(path for path in tmp_path.rglob('*') if path.suffix != '.log')
+        train(tmp_path / 'run', resume=True, **options)
+        assert set(before) <= set(tmp_path.rglob('*'))
 
     def test_published_keys(self, tmp_path):
         train(tmp_path, seed=5, total=1, checkpoint=dict(published_keys=['meta', 'state_dict']))

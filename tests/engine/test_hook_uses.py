@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmengine.hooks import CheckpointHook
-from toy_training import differences, make_runner, trace, train
+from mmengine.hooks import CheckpointHook, Hook
+from toy_training import differences, end_workers, make_runner, trace, train
 
 BEST = dict(save_best='acc', rule='greater')
 # What stands in `default_hooks`; None: nothing.
@@ -79,24 +79,43 @@ def test_use(tmp_path, hooks, use):
     use(tmp_path, hooks)
 
 
+def train_in_parts(folder, by_epoch, parts, **options):
+    """Train as far as each part says, by one ``Runner.train()`` each; list the images read."""
+    runner = make_runner(folder, by_epoch=by_epoch, total=parts[0], **options)
+    seen = []
+
+    class Note(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch):
+            seen.append(data_batch['number'].tolist())
+
+    runner.register_hook(Note())
+    for part in parts:
+        # mmengine has no other way to train for longer.
+        setattr(runner.train_loop, '_max_epochs' if by_epoch else '_max_iters', part)
+        runner.train()
+        assert (runner.epoch if by_epoch else runner.iter) == part
+    end_workers()
+    return seen
+
+
 @pytest.mark.parametrize('by_epoch', [True, False])
+def test_trained_twice(tmp_path, hooks, by_epoch):
+    train_in_parts(tmp_path, by_epoch, (1, 1, 2) if by_epoch else (3, 3, 7), hooks=hooks)
+
+
 @pytest.mark.parametrize('workers', [0, 1])
-def test_trained_twice(tmp_path, hooks, by_epoch, workers):
-    """A second training goes on from the first, and ends as one that was as long as both."""
-    options = dict(hooks=hooks, seed=5, by_epoch=by_epoch, workers=workers)
-    short, long = (2, 3) if by_epoch else (7, 17)
-    runner = make_runner(tmp_path / 'twice', total=long, **options)
-    loop = runner.build_train_loop(runner._train_loop)
-    runner._train_loop = loop
-    key = '_max_epochs' if by_epoch else '_max_iters'
-    setattr(loop, key, short)
-    runner.train()
-    assert (runner.epoch if by_epoch else runner.iter) == short
-    runner.train()
-    assert (runner.epoch if by_epoch else runner.iter) == short
-    setattr(loop, key, long)
-    runner.train()
-    assert (runner.epoch if by_epoch else runner.iter) == long
+@pytest.mark.parametrize(
+    ('by_epoch', 'sampler', 'parts'),
+    [
+        (True, 'DefaultSampler', (2, 2, 3)),
+        (False, 'InfiniteSampler', (7, 7, 17)),
+        (False, 'DefaultSampler', (8, 8, 17)),
+    ],
+)
+def test_training_on_reads_on(tmp_path, by_epoch, sampler, parts, workers):
+    options = dict(sampler=sampler, workers=workers, seed=5)
+    once = train_in_parts(tmp_path / 'once', by_epoch, parts[-1:], **options)
+    assert train_in_parts(tmp_path / 'parts', by_epoch, parts, **options) == once
 
 
 def test_resumed_with_mmengine_checkpoints(tmp_path):

@@ -177,9 +177,8 @@ def test_while_gradients_accumulate(tmp_path):
 def test_finite_training_is_left_alone(tmp_path):
     runner = train(tmp_path, poisoned=())
     assert runner.iter == 8
-    # Nothing is left on the model or the optimizer.
-    assert not runner.model._forward_hooks
-    assert 'backward' not in vars(runner.optim_wrapper)
+    # After training the hook looks at nothing.
+    runner.optim_wrapper.backward(runner.model.other.weight.sum() * float('nan'))
 
 
 def test_a_copy_of_the_model_does_not_copy_the_run(tmp_path):

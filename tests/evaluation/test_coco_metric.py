@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from polynl_mmdet.datasets import CheckedCocoDataset
 from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
+from polynl_mmdet.errors import InputError
 
 
 @pytest.fixture
@@ -113,3 +114,73 @@ def test_mmdets_metric_beside_our_dataset_agrees(coco, tmp_path, chosen):
     np.testing.assert_equal(found[0], found[1])
     assert 0 < found[0]['coco/bbox_mAP'] < 1
     assert set(found[0]) >= {f'coco/{name}_precision' for name in classes}
+
+
+def random_results(annotations, rng):
+    """Detections of one image: annotated objects that are moved, and some of them twice."""
+    kept = [a for a in annotations if rng.random() < 0.8 and not a.get('iscrowd')]
+    boxes, labels, masks = [], [], []
+    for annotation in kept + kept[:2]:
+        x, y, width, height = annotation['bbox']
+        dx, dy = rng.normal(0, 0.08, 2) * (width, height)
+        boxes.append([x + dx, y + dy, x + dx + width * rng.uniform(0.8, 1.2), y + dy + height])
+        labels.append(annotation['category_id'])
+        masks.append(np.roll(annotation['mask'], rng.integers(-3, 4, 2), axis=(0, 1)))
+    return boxes, labels, masks
+
+
+@pytest.mark.parametrize('data', ['real', 'drawn'])
+def test_faster_coco_eval_gives_the_same_figures(data, tmp_path, request):
+    """Every figure that mmdet reports, box and mask, also by class, area and number."""
+    pytest.importorskip('faster_coco_eval')
+    if data == 'real':
+        root = request.getfixturevalue('data_root') / 'coco_mini'
+        path = root / 'annotations/instances_val2017.json'
+    else:
+        make_toy_coco(tmp_path, train=1, val=8, size=96)
+        path = tmp_path / 'annotations/instances_val.json'
+    index = COCO(str(path))
+    categories = [category['id'] for category in index.dataset['categories']]
+    classes = [category['name'] for category in index.dataset['categories']]
+    items = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
+             'AR_s@1000', 'AR_m@1000', 'AR_l@1000']  # fmt: skip
+    found = {}
+    for backend in ('pycocotools', 'faster'):
+        rng = np.random.default_rng(0)
+        metric = METRICS.build(
+            dict(
+                type='CheckedCocoMetric',
+                ann_file=str(path),
+                metric=['bbox', 'segm', 'proposal'],
+                metric_items=items,
+                classwise=True,
+                backend=backend,
+            )
+        )
+        metric.dataset_meta = dict(classes=classes)
+        for image in index.dataset['images']:
+            annotations = [
+                dict(a, mask=index.annToMask(a).astype(bool)) for a in index.imgToAnns[image['id']]
+            ]
+            boxes, labels, masks = random_results(annotations, rng)
+            size = image['height'], image['width']
+            instances = dict(
+                bboxes=torch.tensor(boxes).reshape(-1, 4),
+                # Few different scores: ties must be broken alike.
+                scores=torch.from_numpy(rng.integers(1, 6, len(boxes)) / 5),
+                labels=torch.tensor([categories.index(label) for label in labels]).long(),
+                masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *size)),
+            )
+            sample = dict(img_id=image['id'], ori_shape=size, pred_instances=instances)
+            metric.process({}, [sample])
+        found[backend] = metric.evaluate(size=len(index.dataset['images']))
+    np.testing.assert_equal(found['faster'], found['pycocotools'])
+    assert 0.1 < found['faster']['coco/segm_mAP_50'] < 1
+    assert len(found['faster']) >= 3 * len(items)
+
+
+def test_backends_are_named(coco, tmp_path):
+    with pytest.raises(InputError, match="backend: 'fast'; accepted: 'pycocotools', 'faster'"):
+        evaluate(coco, tmp_path, perfect=True, backend='fast')
+    with pytest.raises(InputError, match='use_mp_eval'):
+        evaluate(coco, tmp_path, perfect=True, backend='faster', use_mp_eval=True)

@@ -17,7 +17,8 @@ IMPORTS = "custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=
 # Between backbone and neck.
 CONTEXT = """
 model = dict(neck=dict(
-    _delete_=True, type='LevelContext', layer=dict(type='PolyNL'), levels=[2],
+    _delete_=True, type='LevelContext', levels=[2],
+    layer=dict(type='PolyNL', context_norm=dict(type='LN')),
     neck=_base_.model.neck))
 """
 # mmdet has no such config of its own.
@@ -28,12 +29,14 @@ model = dict(backbone=backbone, neck=fpn)
 """
 SWIN_CONTEXT = """
 model.update(neck=dict(
-    _delete_=True, type='LevelContext', layer=dict(type='PolyNL'), levels=[2], neck=fpn))
+    _delete_=True, type='LevelContext', levels=[2],
+    layer=dict(type='PolyNL', context_norm=dict(type='LN')), neck=fpn))
 """
 # This detector has no neck: its head takes the backbone's maps.
 MASK2FORMER_CONTEXT = """
 model = dict(neck=dict(
-    type='LevelContext', layer=dict(type='PolyNL'), levels=[2],
+    type='LevelContext', levels=[2],
+    layer=dict(type='PolyNL', context_norm=dict(type='LN')),
     in_channels=[256, 512, 1024, 2048]))
 """
 # What shortens the test, put on both models alike.

@@ -73,13 +73,12 @@ def test_other_numbers_of_spatial_axes(shape, method, norm):
     )
 
 
-@pytest.mark.parametrize('norm', [False, True])
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', ['literal', 'covariance'])
 @pytest.mark.parametrize(('of_x', 'of_grad'), list(itertools.product(LAYOUTS[:4], LAYOUTS)))
-def test_gradient_in_another_layout(of_x, of_grad, method, norm):
+def test_gradient_in_another_layout(of_x, of_grad, method):
     x = make_input((2, 6, 5, 7), of_x)
     grad = make_input((2, 6, 5, 7), of_grad, seed=5).detach()
-    assert_agrees(x, make_params(6, (True, False, True), norm=norm), method, grad)
+    assert_agrees(x, make_params(6, (True, False, True), norm=True), method, grad)
 
 
 @pytest.mark.parametrize('method', METHODS)

@@ -26,15 +26,14 @@ def kept_bytes(x, params, method):
     return sum(kept.values())
 
 
-@pytest.mark.parametrize('norm', [False, True])
 @pytest.mark.parametrize('layout', [n for n in LAYOUTS if n != 'expanded_batch'])
-@pytest.mark.parametrize('method', ['literal', 'covariance', 'auto'])
+@pytest.mark.parametrize('method', ['literal', 'covariance'])
 @pytest.mark.parametrize(
     ('channels', 'side', 'limit'), [(16, 16, 1.1), (16, 5, 2.0), (64, 7, 2.0), (32, 24, 1.1)]
 )
-def test_input_is_kept_once(channels, side, limit, method, layout, norm):
+def test_input_is_kept_once(channels, side, limit, method, layout):
     x = make_input((2, channels, side, side), layout, dtype=torch.float32)
-    params = make_params(channels, (True,) * 3, dtype=torch.float32, norm=norm)
+    params = make_params(channels, (True,) * 3, dtype=torch.float32, norm=True)
     size = x.numel() * x.element_size()
     assert size <= kept_bytes(x, params, method) <= limit * size
 

@@ -111,7 +111,7 @@ def test_line_ends_blank_lines_and_byte_order_mark_do_not_matter(read, text):
         np.testing.assert_array_equal(found.starts, expected.starts)
 
 
-def test_a_image_without_faces_may_lack_its_line_of_zeros(read):
+def test_an_image_without_faces_may_lack_its_line_of_zeros(read):
     found = read(OFFICIAL.replace('0 0 0 0 0 0 0 0 0 0 \n', '', 1))
     assert found.names == NAMES
     assert found.starts.tolist() == [0, 2, 2, 3]

@@ -70,7 +70,7 @@ def test_official_files_agree_with_a_reading_in_loops(official):
 
 def test_written_files_read_back(tmp_path):
     truth = small()
-    write_ground_truth(tmp_path, truth, {'invalid_label_list': np.array([0, 1, 0])})
+    write_ground_truth(tmp_path, truth)
     found = read_ground_truth(tmp_path)
     assert found.images == truth.images
     np.testing.assert_array_equal(found.starts, truth.starts)
@@ -80,11 +80,11 @@ def test_written_files_read_back(tmp_path):
 
 
 def test_written_files_have_the_official_structure(official, tmp_path):
-    write_ground_truth(tmp_path / 'new', small(), {'invalid_label_list': np.array([0, 1, 0])})
+    write_ground_truth(tmp_path / 'new', small())
     theirs, ours = (
         loadmat(folder / 'wider_easy_val.mat') for folder in (official, tmp_path / 'new')
     )
-    keys = ('event_list', 'file_list', 'face_bbx_list', 'gt_list', 'invalid_label_list')
+    keys = ('event_list', 'file_list', 'face_bbx_list', 'gt_list')
     for key in keys:
         a, b = theirs[key], ours[key]
         while a.dtype == object:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polynl_mmdet.wider_face.number_table import TableError, parse_table, quote
+from polynl_mmdet.errors import InputError
+from polynl_mmdet.wider_face.number_table import parse_table, quote, split_lines
+
+
+def parse(lines, *columns):
+    return parse_table(lines, columns, lambda row: f'line {row + 1}', 'accepted: numbers')
 
 
 def test_parses_to_the_last_bit():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(500, 3)) * 10.0 ** rng.integers(-300, 300, (500, 3))
     text = '\n'.join(' '.join(map(repr, row)) for row in values.tolist())
-    np.testing.assert_array_equal(parse_table(text.split('\n'), 3), values)
+    np.testing.assert_array_equal(parse(split_lines(text), 3), values)
 
 
 @pytest.mark.parametrize(
@@ -27,19 +32,19 @@ def test_parses_to_the_last_bit():
     ],
 )
 def test_white_space_and_notations(text):
-    assert parse_table(text.split('\n'), 2).tolist() == [[1, 2], [3, 4]]
+    assert parse(split_lines(text), 2).tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize('text', ['', '\n', ' \r\n \n'])
 def test_nothing(text):
-    assert parse_table(text.split('\n'), 2).shape == (0, 0)
+    assert parse(split_lines(text), 2).shape == (0, 2)
 
 
 def test_first_line_chooses_the_width():
-    assert parse_table(['1 2', '3 4'], 2, 3).shape == (2, 2)
-    with pytest.raises(TableError, match='2 columns') as caught:
-        parse_table(['1 2 3', '', '3 4'], 2, 3)
-    assert caught.value.row == 2
+    assert parse(['1 2', '3 4'], 2, 3).shape == (2, 2)
+    with pytest.raises(InputError, match='2 columns') as caught:
+        parse(['1 2 3', '', '3 4'], 2, 3)
+    assert caught.value.where == 'line 3'
 
 
 @pytest.mark.parametrize(
@@ -63,9 +68,9 @@ def test_first_line_chooses_the_width():
 )
 def test_what_is_no_number_is_found(word):
     lines = ['1 2'] * 300 + [f'1 {word}'] + ['1 2'] * 9
-    with pytest.raises(TableError) as caught:
-        parse_table(lines, 2)
-    assert caught.value.row == 300
+    with pytest.raises(InputError) as caught:
+        parse(lines, 2)
+    assert caught.value.where == 'line 301'
     assert quote(word) in caught.value.found
 
 
@@ -77,5 +82,5 @@ def test_quotes_stay_on_one_short_line():
 @pytest.mark.parametrize('end', ['\r', '\x0b', '\x0c', '\x1c', '\x85', '\xa0'])
 def test_a_line_stays_one_row(end):
     """NumPy ends lines at some of these when it reads a file."""
-    with pytest.raises(TableError, match='line 2: 10 columns'):
-        parse_table(['1 2 3 4 5', f'1 2 3 4 5{end}6 7 8 9 10'], 5)
+    with pytest.raises(InputError, match='line 2: 10 columns'):
+        parse(split_lines(f'1 2 3 4 5\n1 2 3 4 5{end}6 7 8 9 10'), 5)

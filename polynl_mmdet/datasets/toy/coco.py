@@ -79,7 +79,7 @@ def draw_image(
 
 
 def _colour(rng: np.random.Generator, label: int, under: np.ndarray) -> np.ndarray:
-    """np.ndarray: (3,) BGR, a colour of the class that can be told from what lies under it."""
+    """Choose a colour of the class, (3,) BGR, that can be told from what lies under it."""
     while True:
         hue = (HUES[label] + rng.uniform(-12, 12)) % 180
         hsv = np.array([[[hue, rng.uniform(90, 255), rng.uniform(60, 255)]]], np.uint8)
@@ -89,7 +89,7 @@ def _colour(rng: np.random.Generator, label: int, under: np.ndarray) -> np.ndarr
 
 
 def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
-    """np.ndarray: (size, size, 3) smooth noise around 0, two scales."""
+    """Draw smooth noise around 0 of two scales, (size, size, 3)."""
     noise = np.zeros((size, size, 3))
     for cells in (4, 24):
         coarse = rng.normal(0, contrast / 2, (cells, cells, 3))
@@ -98,7 +98,7 @@ def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray
 
 
 def _shape_mask(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
-    """np.ndarray: (size, size) bool, one shape at a random place, angle and (log-uniform) size."""
+    """Draw a shape at a random place, angle and (log-uniform) size, (size, size) bool."""
     half = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(0.6 * size))) / 2
     aspect = np.exp(rng.uniform(-0.4, 0.4))
     centre = rng.uniform(half * 0.7, size - half * 0.7, 2)
@@ -114,7 +114,7 @@ def _shape_mask(rng: np.random.Generator, label: int, size: int) -> np.ndarray:
 
 
 def _outline(name: str) -> np.ndarray:
-    """np.ndarray: (n, 2) corners inside [-1, 1]^2."""
+    """Return the corners of a shape inside [-1, 1]^2, (n, 2)."""
     if name == 'circle':
         angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -20,7 +20,7 @@ _SKINS = np.array([[150, 180, 235], [130, 165, 220], [90, 130, 195], [60, 95, 15
 
 @dataclass
 class Head:
-    """Where a face is and how it is held.
+    """The place and pose of a face.
 
     Attributes:
         centre (np.ndarray): x, y in pixels, shape (2,).

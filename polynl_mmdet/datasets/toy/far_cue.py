@@ -66,7 +66,7 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np
 
 
 def _shape(rng: np.random.Generator) -> np.ndarray:
-    """np.ndarray: (HEIGHT, WIDTH) uint8, a disc or an upright square at the left end."""
+    """Draw a disc or an upright square at the left end, (HEIGHT, WIDTH) uint8."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     half = int(rng.integers(8, 17))
     x = int(rng.integers(MARGIN + half, SHAPES_WIDTH - half))
@@ -79,7 +79,7 @@ def _shape(rng: np.random.Generator) -> np.ndarray:
 
 
 def _triangle(rng: np.random.Generator) -> np.ndarray:
-    """np.ndarray: (HEIGHT, WIDTH) uint8, the cue at the right end."""
+    """Draw the cue at the right end, (HEIGHT, WIDTH) uint8."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     half = 12
     x = int(rng.integers(WIDTH - CUE_WIDTH + half, WIDTH - half))

@@ -34,7 +34,6 @@ _FACES = {
     '1--Group': (2, 6, 0.12, 0.3),
     '2--Crowd': (6, 16, 0, 0.14),
 }
-_ATTRIBUTES = ('blur', 'expression', 'illumination', 'invalid', 'occlusion', 'pose')
 
 
 @dataclass
@@ -89,9 +88,7 @@ def make_toy_wider(
     prepare_folder(out / 'wider_face_split', overwrite, **least)
     for split, count in zip(SPLITS, (train, val)):
         images = _write_images(out / f'WIDER_{split}' / 'images', split, count, seed, size)
-        _write_labels(out, split, images)
-        if split == 'val':
-            _write_ground_truth(out / 'eval_tools' / 'ground_truth', images)
+        _write_annotations(out, split, images)
 
 
 def draw_image(seed: int, split: str, index: int, size: int) -> ToyImage:
@@ -179,7 +176,7 @@ def _write_images(folder: Path, split: str, count: int, seed: int, size: int) ->
     return sorted(images, key=lambda image: EVENTS.index(image.name.split('/')[0]))
 
 
-def _write_labels(out: Path, split: str, images: list[ToyImage]) -> None:
+def _write_annotations(out: Path, split: str, images: list[ToyImage]) -> None:
     names = [image.name for image in images]
     starts = np.cumsum([0] + [len(image.official) for image in images])
     lines = np.zeros(len(names), dtype=np.int64)
@@ -195,23 +192,13 @@ def _write_labels(out: Path, split: str, images: list[ToyImage]) -> None:
     folder = out / 'retinaface_gt_v1.1' / split
     folder.mkdir(parents=True, exist_ok=True)
     write_annotations(folder / 'label.txt', FaceAnnotations('label', names, starts, label, lines))
-
-
-def _write_ground_truth(folder: Path, images: list[ToyImage]) -> None:
-    rows = np.array([row for p in images for row in p.official], dtype=np.int32).reshape(-1, 10)
-    attributes = dict(zip(_ATTRIBUTES, rows[:, 4:].T))
-    counted = {
-        setting: (rows[:, 3] >= height)
-        & (attributes['occlusion'] <= heaviest)
-        & (attributes['invalid'] == 0)
-        for setting, (height, heaviest) in SETTINGS.items()
-    }
-    truth = WiderFaceGroundTruth(
-        [image.name[: -len('.jpg')] for image in images],
-        np.cumsum([0] + [len(image.official) for image in images]),
-        rows[:, :4],
-        counted,
-    )
-    write_ground_truth(
-        folder, truth, {f'{name}_label_list': values for name, values in attributes.items()}
-    )
+    if split == 'val':
+        height, invalid, occlusion = official[:, [3, 7, 8]].T
+        counted = {
+            setting: (height >= lowest) & (occlusion <= heaviest) & (invalid == 0)
+            for setting, (lowest, heaviest) in SETTINGS.items()
+        }
+        stems = [name[: -len('.jpg')] for name in names]
+        boxes = official[:, :4].astype(np.int32)
+        truth = WiderFaceGroundTruth(stems, starts, boxes, counted)
+        write_ground_truth(out / 'eval_tools' / 'ground_truth', truth)

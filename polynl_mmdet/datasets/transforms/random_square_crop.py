@@ -8,7 +8,7 @@ from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 
-from ...errors import InputError
+from polynl_mmdet.errors import InputError
 
 
 @TRANSFORMS.register_module()
@@ -36,12 +36,12 @@ class RandomSquareCrop(BaseTransform):
     """
 
     def __init__(self, scale_range: tuple[float, float] = (0.3, 1.0), max_tries: int = 50) -> None:
+        where = 'RandomSquareCrop'
         if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1] <= 1:
-            raise InputError(
-                'RandomSquareCrop.scale_range', str(scale_range), 'accepted: 0 < low <= high <= 1'
-            )
+            accepted = 'accepted: 0 < low <= high <= 1'
+            raise InputError(f'{where}.scale_range', str(scale_range), accepted)
         if max_tries < 1:
-            raise InputError('RandomSquareCrop.max_tries', str(max_tries), 'accepted: 1 or more')
+            raise InputError(f'{where}.max_tries', str(max_tries), 'accepted: 1 or more')
         self.scale_range = tuple(scale_range)
         self.max_tries = max_tries
 
@@ -49,7 +49,7 @@ class RandomSquareCrop(BaseTransform):
     def _draw_crop(
         self, width: int, height: int, centres: np.ndarray | None
     ) -> tuple[int, int, int]:
-        """Left, top and side in pixels of a crop that holds one of the centres, if there are any.
+        """Draw left, top and side of a crop that holds one of the centres, if there are any.
 
         Args:
             width (int): Width of the image in pixels.
@@ -111,5 +111,5 @@ class RandomSquareCrop(BaseTransform):
 
 
 def _inside(points: np.ndarray, corner: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    """Which points, shape (n, 2), lie in the box of this corner and size: bool, shape (n,)."""
+    """Tell which points, shape (n, 2), lie in the box of this corner and size: bool, (n,)."""
     return ((points >= corner) & (points < corner + size)).all(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -58,7 +59,11 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu', *, mmap: bo
         if trusts_checkpoints():
             return torch.load(path, map_location, weights_only=False, mmap=mmap or None)
         _check_archive(path)
-        checkpoint = torch.load(path, map_location, weights_only=True, mmap=mmap or None)
+        source: Any = path
+        if not zipfile.is_zipfile(path):
+            # A bare pickle may state any length, and a file would allocate it to read it.
+            source, mmap = io.BytesIO(Path(path).read_bytes()), False
+        checkpoint = torch.load(source, map_location, weights_only=True, mmap=mmap or None)
         check_content(path, checkpoint)
     return checkpoint
 

@@ -25,7 +25,8 @@ class NonFiniteStopHook(Hook):
 
     Every backward pass is followed by one look at the loss and the largest absolute gradient: one
     pass over the gradients, and one wait for the device (mmengine itself waits once for each loss
-    that it logs). If either is not finite, the optimizer makes no step, and each process raises an
+    that it logs), and one number to agree on where there are several processes. If either is not
+    finite, the optimizer makes no step, and each process raises an
     :class:`~polynl_mmdet.errors.InputError` that names the iteration, the losses and parameters at
     fault and the images of its batch. ``--resume`` repeats the iteration, exactly so with
     :class:`~polynl_mmdet.engine.hooks.resume_state_hook.ResumeStateHook`.

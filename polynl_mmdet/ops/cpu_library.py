@@ -1,0 +1,92 @@
+"""Which library multiplies matrices on a CPU: PyTorch's own, often MKL, or oneDNN.
+
+Either can be twice as fast as the other in float32, and no processor's name tells which. A process
+times both at its first large product, for some milliseconds. oneDNN is taken where it is clearly
+ahead, so that one machine decides alike each time; sums are rounded in another order in each, so
+that whoever needs the same bits in another process asks :func:`product_library` here and calls
+:func:`set_product_library` there, or sets the environment variable ``POLYNL_PRODUCTS``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+LIBRARIES = ('auto', 'torch', 'onednn')
+# How much faster oneDNN must be, and from how many channels on it is asked: what PyTorch's library
+# does in place takes copies with oneDNN, which narrow products do not repay.
+_MARGIN = 1.2
+_LEAST_CHANNELS = 256
+
+_requested = os.environ.get('POLYNL_PRODUCTS', 'auto')
+
+
+def set_product_library(name: str) -> None:
+    """Choose the library of this process's float32 products on a CPU.
+
+    Args:
+        name (str): 'torch', 'onednn', or 'auto' for the faster one.
+
+    Raises:
+        ValueError: ``name`` is none of these.
+    """
+    global _requested
+    _requested = _checked(name)
+
+
+def product_library() -> str:
+    """Return 'torch' or 'onednn': what was set, or else what is faster here."""
+    name = _checked(_requested)
+    return _faster_library() if name == 'auto' else name
+
+
+def uses_onednn(x: Tensor) -> bool:
+    """Return whether products of (B, C, N) ``x`` go to oneDNN.
+
+    Under a compiler, and under a dispatch mode that counts or fakes operations, they do not.
+    """
+    return (
+        x.dtype == torch.float32
+        and x.device.type == 'cpu'
+        and x.shape[1] >= _LEAST_CHANNELS
+        and not torch.compiler.is_compiling()
+        and _get_current_dispatch_mode() is None
+        and product_library() == 'onednn'
+    )
+
+
+def onednn_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a b^T`` of (M, K) and (N, K), of any strides, as a contiguous (M, N)."""
+    return torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], '')
+
+
+def _checked(name: str) -> str:
+    if name not in LIBRARIES:
+        raise ValueError(
+            f'poly_nl: product library {name!r} (from POLYNL_PRODUCTS or set_product_library); '
+            f'accepted: {", ".join(LIBRARIES)}'
+        )
+    return name
+
+
+@lru_cache(maxsize=1)
+def _faster_library() -> str:
+    """Time ``a b^T`` of (256, 1024) by both libraries, in turns, and compare the least times."""
+    a = torch.full((256, 1024), 0.5)
+    runs = {'torch': lambda: torch.mm(a, a.t()), 'onednn': lambda: onednn_product(a, a)}
+    least = dict.fromkeys(runs, float('inf'))
+    try:
+        with torch.no_grad():
+            for _ in range(4):
+                for name, run in runs.items():
+                    before = time.perf_counter()
+                    run()
+                    least[name] = min(least[name], time.perf_counter() - before)
+    except (AttributeError, RuntimeError):  # a build of PyTorch without oneDNN
+        return 'torch'
+    return 'onednn' if least['onednn'] * _MARGIN < least['torch'] else 'torch'
