@@ -15,7 +15,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
 
 import argparse
+import json
 import statistics
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,10 +30,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from benchmarks.measure import machine, markdown
-from benchmarks.study import ROOT, mean_and_spread, run_all, run_name, take_up, train_detector
+from benchmarks.study import mean_and_spread, run_all, run_name, take_up
 from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue
 from polynl_mmdet.errors import InputError, one_line_errors
 
+ROOT = Path(sys.path[0])
 DATA = Path('data/toy_far_cue')
 LAYERS = {'none': '', 'PolyNL': '-polynl', 'NonLocal2d': '-nl', 'ContextBlock': '-gcb'}
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
@@ -96,14 +100,34 @@ def train(layer: str, seed: int, epochs: int) -> dict:
     Returns:
         dict: METRICS of the last epoch, between 0 and 1, ``step_s`` (median seconds a training
         step) and ``minutes``.
+
+    Raises:
+        InputError: Training failed.
     """
-    options = [f'randomness.seed={seed}', 'default_hooks.checkpoint.interval=1000']
+    work_dir = Path('work_dirs/far_cue_detection', f'{layer}-{seed}')
+    data = DATA.resolve()
+    options = [f'{part}_dataloader.dataset.data_root={data}/' for part in ('train', 'val', 'test')]
+    ann_file = data / 'annotations' / 'instances_val.json'
+    options += [f'{part}_evaluator.ann_file={ann_file}' for part in ('val', 'test')]
+    options += [f'randomness.seed={seed}', 'default_hooks.checkpoint.interval=1000']
     options += [f'train_cfg.max_epochs={epochs}', f'train_cfg.val_interval={epochs}']
     options += [f'param_scheduler.1.{key}={epochs}' for key in ('T_max', 'end')]
-    work_dir = Path('work_dirs/far_cue_detection', f'{layer}-{seed}')
-    found, records = train_detector(config_of(layer), work_dir, '--cfg-options', *options)
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config_of(layer))]
+    command += ['--work-dir', str(work_dir), '--cfg-options', *options]
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
+    started = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ['no output'])[-1]
+        raise InputError(f'training {layer}, seed {seed}', last, f'see {work_dir}')
+    log = max(work_dir.glob('*/vis_data/scalars.json'))
+    records = [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()]
     last = next(record for record in reversed(records) if 'coco/segm_mAP' in record)
-    return {**{name: last[f'coco/{name}'] for name in METRICS}, **found}
+    return {
+        **{name: last[f'coco/{name}'] for name in METRICS},
+        'step_s': statistics.median(record['time'] for record in records if 'loss' in record),
+        'minutes': (time.monotonic() - started) / 60,
+    }
 
 
 def table(report: dict) -> str:

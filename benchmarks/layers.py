@@ -4,8 +4,8 @@
 
 First at the res4 site of a Mask R-CNN on 800 x 1344 pixels: 50 x 84 positions, 1024 channels
 between two blocks and 256 inside a bottleneck. Then over growing numbers of positions, then whole
-backbones, then on the levels of a feature pyramid. Prints tables in Markdown. Layers have the
-arguments that their papers or mmcv use by default.
+backbones. Prints tables in Markdown. Layers have the arguments that their papers or mmcv use by
+default.
 """
 
 import os
@@ -53,11 +53,10 @@ LAYERS = {
     'SqueezeExcitation': {},
     'SpatialBias': {},
 }
-PARTS = ('sites', 'scaling', 'networks', 'levels')
+PARTS = ('sites', 'scaling', 'networks')
 SITES = ((1024, 50, 84), (256, 50, 84))
 SCALING_CHANNELS = 256
 SCALING = [(SCALING_CHANNELS, side, side) for side in (16, 32, 64, 128, 256)]
-LEVELS = [(256, 200, 336), (256, 100, 168), (256, 50, 84), (256, 25, 42)]  # P2 to P5 of an FPN.
 MEMORY, SLOWEST = 6.0, 8.0  # GB and seconds that a layer may take.
 # Of the layers that compare pairs: N x N matrices that a step holds, and the share of the pairs.
 PAIRS = {
@@ -245,8 +244,7 @@ def main() -> None:
     budget, rounds = (0.0, 1) if args.quick else (args.budget, 3)
     sites = [(32, 6, 7)] if args.quick else SITES
     scaling = [(32, side, side) for side in (4, 8)] if args.quick else SCALING
-    levels = [(32, 8, 16), (32, 4, 8)] if args.quick else LEVELS
-    for part, shapes in (('sites', sites), ('scaling', scaling), ('levels', levels)):
+    for part, shapes in (('sites', sites), ('scaling', scaling)):
         if part in args.part:
             report[part] = []
             for shape in shapes:

@@ -12,27 +12,30 @@ annotations and the detections of each layer's first seed are drawn into --work-
 
 import os
 import sys
+from os.path import abspath, dirname
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
+# A script's own folder comes first on the path, and `operator.py` in this one would hide the
+# standard library's.
+sys.path[0] = dirname(dirname(abspath(__file__)))
 
-import argparse
-import hashlib
-import json
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
+import argparse  # noqa: E402
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor, as_completed  # noqa: E402
+from pathlib import Path  # noqa: E402
 
-from mmengine.config import Config
+from mmengine.config import Config  # noqa: E402
 
-from benchmarks import study
-from benchmarks.measure import machine
-from benchmarks.real_images_montage import draw_montage
-from benchmarks.real_images_tables import Part, show_tables
-from benchmarks.study import ROOT, train_detector
-from polynl_mmdet.errors import InputError, one_line_errors
-from polynl_mmdet.wider_face.annotations import read_annotations
+from benchmarks.measure import machine  # noqa: E402
+from benchmarks.real_images_montage import draw_montage  # noqa: E402
+from benchmarks.real_images_tables import Part, show_tables  # noqa: E402
+from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
+from polynl_mmdet.wider_face.annotations import read_annotations  # noqa: E402
 
+ROOT = Path(sys.path[0])
 LAYERS: dict[str, dict | None] = {
     'none': None,
     'PolyNL': dict(type='PolyNL'),
@@ -137,6 +140,25 @@ def for_testing(cfg: Config, part: Part, prefix: Path) -> Config:
     return cfg
 
 
+def run_tool(args: argparse.Namespace, what: str, tool: str, *arguments: str | Path) -> None:
+    """Run a tool of this project in a process of its own.
+
+    Raises:
+        InputError: It failed.
+    """
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)],
+        env=dict(os.environ, OMP_NUM_THREADS=str(args.threads)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stdout.strip().splitlines() or ['no output']
+        raise InputError(what, lines[-1], f'{tool} ended with status {done.returncode}')
+
+
 def weights_file(args: argparse.Namespace) -> Path:
     """Path: the converted ImageNet weights."""
     return args.work_dir / 'mobilenet0.25_imagenet.pth'
@@ -161,20 +183,33 @@ def train(task: str, layer: str, seed: int, args: argparse.Namespace) -> dict:
     """
     folder = run_dir(task, layer, seed, args)
     folder.mkdir(parents=True, exist_ok=True)
-    configure(task, layer, seed, args).dump(folder / 'train.py')
-    found, records = train_detector(folder / 'train.py', folder)
-    return {**found, 'loss': [record['loss'] for record in records if 'loss' in record][-1]}
+    config = folder / 'train.py'
+    configure(task, layer, seed, args).dump(config)
+    started = time.monotonic()
+    run_tool(args, f'training {folder}', 'train.py', config, '--work-dir', folder)
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    records = [json.loads(line) for line in logs[-1].read_text(encoding='utf-8').splitlines()]
+    records = [record for record in records if 'loss' in record]
+    return {
+        'step_s': statistics.median(record['time'] for record in records),
+        'minutes': (time.monotonic() - started) / 60,
+        'loss': records[-1]['loss'],
+    }
 
 
 def test(task: str, layer: str, seed: int, part: Part, args: argparse.Namespace) -> None:
     """Write a trained detector's detections in a part's images, once."""
     folder = run_dir(task, layer, seed, args)
-    done, config = folder / f'{part.name}.done', folder / f'{part.name}.py'
-    if not done.exists():
-        for_testing(configure(task, layer, seed, args), part, folder / part.name).dump(config)
-        checkpoint = folder / f'epoch_{args.epochs}.pth'
-        study.run_tool('test.py', config, checkpoint, '--work-dir', folder / 'test')
-        done.touch()
+    done = folder / f'{part.name}.done'
+    if done.exists():
+        return
+    config = folder / f'{part.name}.py'
+    for_testing(configure(task, layer, seed, args), part, folder / part.name).dump(config)
+    checkpoint = folder / f'epoch_{args.epochs}.pth'
+    run_tool(
+        args, f'testing {folder}', 'test.py', config, checkpoint, '--work-dir', folder / 'test'
+    )
+    done.touch()
 
 
 def parse_args() -> argparse.Namespace:
@@ -190,49 +225,82 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, default=8, help='about 85 steps each (default: 8)')
     parser.add_argument('--minutes', type=float, default=1e6, help='start no run after these')
     parser.add_argument('--workers', type=int, default=2, help='runs at a time (default: 2)')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads a run (default: 1)')
     parser.add_argument('--resamples', type=int, default=1000, help='of the bootstrap')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/real_images'))
     parser.add_argument('--output', type=Path, default=Path('real_images.json'))
     return parser.parse_args()
 
 
+def stored_runs(args: argparse.Namespace) -> dict[str, dict]:
+    """dict[str, dict]: what is known of the runs that are finished.
+
+    Raises:
+        InputError: They were of another length.
+    """
+    if not args.output.exists():
+        return {}
+    stored = json.loads(args.output.read_text(encoding='utf-8'))
+    if stored['epochs'] != args.epochs:
+        raise InputError(str(args.output), f'is of {stored["epochs"]} epochs', 'give --output')
+    return stored['runs']
+
+
 def main(args: argparse.Namespace) -> None:
     """Train and test what is left, score all that is there, print the tables."""
+    for name in ('seeds', 'epochs', 'workers', 'threads'):
+        if getattr(args, name) < 1:
+            raise InputError(f'--{name}', str(getattr(args, name)), 'accepted: 1 or more')
     parts = find_parts(args)
     report = {
         'command': ' '.join(['python benchmarks/real_images.py', *sys.argv[1:]]),
-        'machine': dict(machine('cpu'), threads=1, workers=args.workers),
+        'machine': dict(machine('cpu'), threads=args.threads, workers=args.workers),
         'epochs': args.epochs,
+        'runs': stored_runs(args),
     }
-    report['runs'] = study.take_up(report, args.output, 'epochs')
+
+    def write() -> None:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+
     if not weights_file(args).exists():
         source = args.data / 'mobilenet025_imagenet' / 'mobilenetV1X0.25_pretrain.tar'
-        study.run_tool('convert_retinaface.py', source, weights_file(args))
+        run_tool(args, str(source), 'convert_retinaface.py', source, weights_file(args))
+    until = time.monotonic() + 60 * args.minutes
+
+    def run(job: tuple[str, str, int]) -> dict | None:
+        known = report['runs'].get('/'.join(map(str, job)))
+        if known is None and time.monotonic() < until:
+            known = train(*job, args)
+        for part in parts if known else ():
+            if part.task == job[0]:
+                test(*job, part, args)
+        return known
+
     jobs = [(t, layer, s) for s in range(args.seeds) for t in args.task for layer in args.layers]
-
-    def left(report: dict) -> list[tuple]:
-        return [job for job in jobs if study.run_name(job) not in report['runs']]
-
-    one, pool = partial(train, args=args), ThreadPoolExecutor(args.workers)
-    study.run_all(report, args.output, left, one, pool, args.workers, args.minutes)
-    done = [job for job in jobs if study.run_name(job) in report['runs']]
     with ThreadPoolExecutor(args.workers) as pool:
-        tests = [
-            pool.submit(test, *job, p, args) for job in done for p in parts if p.task == job[0]
-        ]
-    for finished in tests:
-        finished.result()
+        futures = {pool.submit(run, job): '/'.join(map(str, job)) for job in jobs}
+        for future in as_completed(futures):
+            name = futures[future]
+            if future.result() is not None and name not in report['runs']:
+                report['runs'][name] = future.result()
+                write()
+                print(f'{name}: {future.result()}', flush=True)
     report['scores'] = {}
     for part in parts:
-        runs: dict[str, dict] = {layer: {} for layer in args.layers}
-        for task, layer, seed in done:
-            if task == part.task:
-                runs[layer][seed] = run_dir(task, layer, seed, args) / part.name
+        runs = {
+            layer: {
+                seed: run_dir(part.task, layer, seed, args) / part.name
+                for seed in range(args.seeds)
+                if f'{part.task}/{layer}/{seed}' in report['runs']
+            }
+            for layer in args.layers
+        }
         report['scores'][f'{part.task}/{part.name}'] = show_tables(
             part, runs, args.data / 'wider_eval' / 'ground_truth', args.resamples
         )
         draw_montage(part, runs, args.work_dir / f'{part.task}-{part.name}.jpg')
-    study.store(report, args.output)
+    write()
 
 
 if __name__ == '__main__':

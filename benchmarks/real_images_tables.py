@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -13,7 +14,6 @@ from pycocotools.coco import COCO
 
 from benchmarks.measure import markdown
 from benchmarks.real_images_scores import ImageMatches, difference_interval
-from benchmarks.study import mean_and_spread
 from polynl_mmdet.wider_face.annotations import read_annotations
 from polynl_mmdet.wider_face.average_precision import SETTINGS, score_wider_face
 from polynl_mmdet.wider_face.ground_truth import read_ground_truth
@@ -165,7 +165,7 @@ def _print(part: Part, truth: COCO, values: dict, differences: dict) -> None:
     metrics = list(next(iter(done.values())))
     rows = []
     for layer, found in done.items():
-        cells = [mean_and_spread(value) for value in found.values()]
+        cells = [f'{statistics.mean(v):.3f} ± {_spread(v):.3f}' for v in found.values()]
         rows.append([layer, *cells, str(len(found[metrics[0]]))])
     print(markdown(['layer', *metrics, 'seeds'], rows))
     for layer, found in differences.items():
@@ -173,6 +173,10 @@ def _print(part: Part, truth: COCO, values: dict, differences: dict) -> None:
         for metric, (mean, low, high) in found.items():
             interval = f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]'
             print(f'{layer} - none, {metric}: {interval} {_says(low, high)}')
+
+
+def _spread(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def _says(low: float, high: float) -> str:

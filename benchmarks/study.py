@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from pathlib import Path
 
 from polynl_mmdet.errors import InputError
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_name(job: tuple) -> str:
@@ -71,7 +65,6 @@ def run_all(
     train: Callable[..., dict],
     pool: Executor,
     workers: int,
-    minutes: float = float('inf'),
 ) -> None:
     """Run what is left of a study.
 
@@ -82,13 +75,12 @@ def run_all(
         train (Callable): Gives the result of a job.
         pool (Executor): Where it is called.
         workers (int): How many run at a time.
-        minutes (float): Start no run after these. Defaults to infinity.
     """
-    running, until = {}, time.monotonic() + 60 * minutes
+    running = {}
     with pool:
         while True:
             waiting = [job for job in jobs(report) if job not in running.values()]
-            for job in waiting[: workers - len(running)] if time.monotonic() < until else ():
+            for job in waiting[: workers - len(running)]:
                 running[pool.submit(train, *job)] = job
             if not running:
                 return
@@ -106,36 +98,3 @@ def mean_and_spread(values: list[float]) -> str:
         return 'not run'
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return f'{statistics.mean(values):.3f} ± {spread:.3f}'
-
-
-def run_tool(name: str, *arguments: object) -> None:
-    """Run a script of ``tools/`` in a process of its own, on one thread.
-
-    Raises:
-        InputError: It failed.
-    """
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / name), *map(str, arguments)],
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stdout.strip().splitlines() or ['no output'])[-1]
-        raise InputError(f'tools/{name} {arguments[0]}', last)
-
-
-def train_detector(config: Path, work_dir: Path, *options: object) -> tuple[dict, list[dict]]:
-    """Train by tools/train.py.
-
-    Returns:
-        tuple: ``step_s`` (median seconds a training step) and ``minutes``; and what was logged.
-    """
-    started = time.monotonic()
-    run_tool('train.py', config, '--work-dir', work_dir, *options)
-    log = max(work_dir.glob('*/vis_data/scalars.json'))
-    records = [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()]
-    step_s = statistics.median(record['time'] for record in records if 'loss' in record)
-    return dict(step_s=step_s, minutes=(time.monotonic() - started) / 60), records

@@ -48,7 +48,7 @@ def test_a_quick_run_measures_every_layer(tmp_path):
     )
     assert done.returncode == 0, done.stdout
     report = json.loads((tmp_path / 'out.json').read_text())
-    for part in ('sites', 'scaling', 'levels'):
+    for part in ('sites', 'scaling'):
         assert {row['name'] for row in report[part]} == set(layers.LAYERS)
         for row in report[part]:
             assert row['parameters'] > 0
@@ -68,8 +68,3 @@ def test_a_quick_run_measures_every_layer(tmp_path):
     assert set(report['exponents']) == set(layers.LAYERS)
     assert (tmp_path / 'out.png').stat().st_size > 5000
     assert all(f'| {name} ' in done.stdout for name in layers.LAYERS)
-
-
-def test_what_cannot_run_is_named():
-    assert layers.too_big('NonLocal2d', (256, 200, 336)) == '72 GB'
-    assert layers.too_big('PolyNL', (256, 200, 336)) == ''
