@@ -82,7 +82,9 @@ setup(
     ],
     extras_require={
         'deploy': ['onnx', 'onnxruntime'],
+        'faster': ['faster-coco-eval'],
         'tests': [
+            'faster-coco-eval',
             'hypothesis',
             'onnx',
             'onnxruntime',

@@ -71,7 +71,7 @@ def find_part(task: str, text: str, data: Path) -> Part | None:
     file = data / 'real_study' / task / FILES[task].format(text)
     if not file.is_file():
         file = Path(text)
-        if not (file.is_file() and file.suffix == Path(after).suffix):
+        if not (file.is_file() and file.suffix == Path(FILES[task]).suffix):
             return None
     if task == 'person':
         images = json.loads(file.read_text(encoding='utf-8'))['images']

@@ -75,8 +75,18 @@ build_mmcv() {
     mend "$source/setup.py" "return locals()['__version__']" \
       "return __import__('runpy').run_path(version_file)['__version__']"
   fi
-  # Debug information, which Python's own flags ask for, takes two thirds of the compiler's time.
-  export CFLAGS="${CFLAGS:-} -g0" CXXFLAGS="${CXXFLAGS:-} -g0"
+  # Nine tenths of the compiler's time go to reading torch's headers: GCC reads them once, into a
+  # .gch file that it takes where the flags are the same. Another compiler reads them as ever.
+  # setuptools lets CFLAGS replace Python's own flags, so that these are all there are.
+  export CFLAGS='-O2 -DNDEBUG -g0 -include torch_headers.h' CPLUS_INCLUDE_PATH=$BUILD
+  echo '#include <torch/types.h>' >"$BUILD/torch_headers.h"
+  compile_headers() {
+    # shellcheck disable=SC2046  # include paths are options without spaces
+    ${CXX:-c++} -x c++-header -O2 -DNDEBUG -g0 -fPIC -std=c++17 -DTORCH_API_INCLUDE_EXTENSION_H \
+      -DTORCH_EXTENSION_NAME=_ext "$BUILD/torch_headers.h" -o "$BUILD/torch_headers.h.gch" \
+      $("$PY" -c 'from torch.utils.cpp_extension import include_paths as i; print(*map("-I".__add__, i()))')
+  }
+  ! ${CXX:-c++} --version | grep -q 'Free Software' || step "torch's headers" compile_headers
   export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$("$PY" -c 'import os; print(os.cpu_count())')}
   progress() {
     local ninja=("$source"/build/temp.*/build.ninja)

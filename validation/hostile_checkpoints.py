@@ -11,6 +11,7 @@ attempt took 64 MiB more than an empty file.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -118,6 +119,9 @@ def attempt(case: str, entry: str, prepared: Path) -> tuple[str, int]:
 
 def main() -> int:
     """Run and print; 1 if a file was not refused as it should be."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     failed, grown = [], 0
     for number, entry in enumerate(ENTRIES, 1):
         print(f'{number:>2}  {entry}')

@@ -11,6 +11,7 @@ its config packages.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import random
@@ -80,9 +81,13 @@ def may_grow(place: str) -> bool:
 
 def main() -> int:
     """Print the changes; 1 if there is one that must not be."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     register_all_modules(init_default_scope=False)
     modules = [name for name in sys.modules if name.partition('.')[0] not in IGNORED_MODULES]
     modules = [name for name in modules if hasattr(sys.modules[name], '__dict__')]
+    snapshot(modules)  # Reading a value may set others: matplotlib then chooses its back end.
     before = snapshot(modules)
     import polynl_mmdet  # noqa: F401
 
