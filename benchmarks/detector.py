@@ -99,6 +99,9 @@ def _build(args: argparse.Namespace) -> dict[str, torch.nn.Module]:
         path, changes = DETECTORS[name]
         cfg = Config.fromfile(CONFIGS / path)
         cfg.merge_from_dict({'model.backbone.init_cfg': None, **changes})
+        if args.quick:
+            cfg.model.test_cfg.rpn.max_per_img = 20
+            cfg.model.train_cfg.rcnn.sampler.num = 20
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         model.init_weights()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from forks import without_notice
+from tool_server import ToolServer
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,25 +33,37 @@ def data_root() -> Path:
     return path
 
 
+@pytest.fixture(scope='session')
+def tool_server():
+    """ToolServer: runs Python command lines without waiting for their imports."""
+    server = ToolServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def run_tool():
+def run_tool(tool_server):
     """Callable: runs a tool of the project in a process of its own.
 
     ``run_tool('train.py', *args, cwd=None, env=None)`` gives the CompletedProcess, its output as
-    text with stderr in it. The status is not checked.
+    text with stderr in it. The status is not checked. With ``fresh=True`` the process starts as a
+    user's does, and imports everything itself.
     """
 
-    def run(name, *args, cwd=ROOT, env=None, timeout=600):
+    def run(name, *args, cwd=ROOT, env=None, fresh=False):
         tool = Path(name) if Path(name).is_absolute() else ROOT / 'tools' / name
-        command = [sys.executable, str(tool)] if tool.suffix == '.py' else ['bash', str(tool)]
+        words = [str(tool), *map(str, args)]
+        if tool.suffix == '.py' and not fresh:
+            status, output = tool_server.run(argv=words, cwd=str(cwd), env=env or {})
+            return subprocess.CompletedProcess(words, status, output)
         done = subprocess.run(
-            [*command, *map(str, args)],
+            [sys.executable if tool.suffix == '.py' else 'bash', *words],
             cwd=cwd,
             env={**os.environ, 'PYTHONWARNINGS': 'ignore', **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
+            timeout=600,
             check=False,
         )
         return without_notice(done)

@@ -90,7 +90,7 @@ def test_calibrate(repo_root):
 @pytest.mark.slow
 def test_detector(repo_root, tmp_path):
     output = tmp_path / 'd.json'
-    chosen = ('--detectors', 'none', 'Poly-NL c4', 'NonLocal2d c4')
+    chosen = ('--detectors', 'none', 'Poly-NL c4')
     run(repo_root, 'detector.py', '--quick', '--output', output, *chosen)
     rows = {row['name']: row for row in json.loads(output.read_text())['rows']}
     channels, positions = 1024, 8 * 10

@@ -106,7 +106,7 @@ def test_real_weights_score_as_the_reference_does(run_tool, mini, data_root, tmp
 
 @pytest.mark.slow
 def test_r50_trains_on_real_images(run_tool, mini, data_root, label_with_landmarks, tmp_path):
-    """Five steps at 640 x 640: finite, falling losses, and a checkpoint that tests."""
+    """Five steps at 320 x 320: finite, falling losses, and a checkpoint that tests."""
     truth = data_root / 'wider_eval' / 'ground_truth'
     common = [
         'model.backbone.init_cfg=None',
@@ -136,6 +136,7 @@ def test_r50_trains_on_real_images(run_tool, mini, data_root, label_with_landmar
             *common,
             'train_dataloader.batch_size=2',
             'train_dataloader.dataset.indices=10',
+            'train_dataloader.dataset.pipeline.3.scale=(320,320)',
             'train_dataloader.num_workers=0',
             'train_dataloader.persistent_workers=False',
             'train_cfg.max_epochs=1',
@@ -179,7 +180,7 @@ def test_demo_config_trains_resumes_and_tests_all_ways(run_tool, tmp_path):
     ok(run_tool(*again, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', env=env))
     checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)  # our own file
     assert checkpoint['meta']['epoch'] == 2
-    for extra in ([], ['--tta'], ['--show-dir', 'images']):
+    for extra in ([], ['--tta', '--show-dir', 'images']):
         test = ['test.py', TOY, work / 'epoch_2.pth', '--work-dir', work / 'test']
         ok(run_tool(*test, *extra, '--cfg-options', *options, env=env))
         result = last_metrics(work / 'test')

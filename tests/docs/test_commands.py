@@ -14,7 +14,6 @@ import pytest
 import torch
 from doc_commands import CI, ELSEWHERE, EXECUTED, HAND, MOBILENET, PLACEHOLDERS, TEST, WEIGHTS
 from doc_pages import PAGES, ROOT, blocks, commands
-from doc_runner import run_jobs
 from mmengine.config import Config, DictAction
 
 ALL = [command for page in PAGES for command in commands(page)]
@@ -104,16 +103,17 @@ def test_config_options_exist(command):
             part = part[int(name) if isinstance(part, (list, tuple)) else name]
 
 
-def test_tools_have_help_with_examples_and_the_documented_options(tmp_path):
+def test_tools_have_help_with_examples_and_the_documented_options(tool_server):
     scripts = sorted(
         path
         for folder in ('tools', 'benchmarks', 'validation')
         for path in (ROOT / folder).glob('*.py')
         if "__name__ == '__main__'" in path.read_text()
     )
-    jobs = [dict(name=str(s.relative_to(ROOT)), argv=[str(s), '--help'], cwd=str(ROOT))
-            for s in scripts]  # fmt: skip
-    helps = run_jobs(jobs, tmp_path)
+    helps = {
+        str(script.relative_to(ROOT)): tool_server.run(argv=[str(script), '--help'], cwd=str(ROOT))
+        for script in scripts
+    }
     for name, (status, text) in helps.items():
         assert status == 0, f'{name}: {text[-2000:]}'
         if name not in ('tools/train.py', 'tools/test.py'):  # mmdet's own texts
@@ -175,32 +175,30 @@ def workshop(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_commands_run(workshop):
+def test_commands_run(workshop, tool_server):
     """Run the commands of EXECUTED in their order."""
     pytest.importorskip('onnxruntime')
     documented = {command.text: command for command in ALL}
-    jobs = []
     for text in EXECUTED:
         words = [PLACEHOLDERS.get(word, word) for word in documented[text].words]
         if words[0] == 'python':
-            jobs.append(dict(name=text, argv=words[1:], cwd=str(workshop)))
+            status, output = tool_server.run(argv=words[1:], cwd=str(workshop))
+            assert status == 0, f'{text}:\n{output[-3000:]}'
         else:
             line = ' '.join(word if word == '>' else shlex.quote(word) for word in words)
             subprocess.run(['bash', '-c', line], check=True, cwd=workshop)
-    for name, (status, output) in run_jobs(jobs, workshop).items():
-        assert status == 0, f'{name}:\n{output[-3000:]}'
     for name in ('aps.json', 'curves.png', 'faces.jpg', 'faces/faces.json', 'OUT.onnx'):
         assert (workshop / name).stat().st_size > 0
     assert (workshop / 'submission/0--Test/one.txt').is_file()
 
 
-def test_python_blocks_run(workshop):
+def test_python_blocks_run(workshop, tool_server):
     """Run the blocks of each page in their order; configs are read and their backbones built."""
-    jobs = []
+    run = 0
     for page in PAGES:
         texts = [block.text for block in blocks(page) if block.language in ('python', 'py')]
         if texts:
-            jobs.append(dict(name=str(page.relative_to(ROOT)), blocks=texts, cwd=str(workshop)))
-    assert len(jobs) >= 5
-    for name, (status, output) in run_jobs(jobs, workshop).items():
-        assert status == 0, f'{name}:\n{output[-3000:]}'
+            status, output = tool_server.run(blocks=texts, cwd=str(workshop))
+            assert status == 0, f'{page}:\n{output[-3000:]}'
+            run += 1
+    assert run >= 5

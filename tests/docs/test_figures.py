@@ -8,7 +8,6 @@ import sys
 
 import pytest
 from doc_pages import PAGES, ROOT, commands
-from doc_runner import run_jobs
 from mmengine.fileio import load as load_yaml
 
 sys.path.insert(0, str(ROOT))
@@ -86,11 +85,9 @@ WITHOUT_COMMAND = {
 }
 
 
-def test_pages_show_what_commands_print(tmp_path):
-    jobs = [dict(name=c.text, argv=list(c.words[1:]), cwd=str(ROOT)) for c in PRINTING]
-    results = run_jobs(jobs, tmp_path)
+def test_pages_show_what_commands_print(tool_server):
     for command in PRINTING:
-        status, output = results[command.text]
+        status, output = tool_server.run(argv=list(command.words[1:]), cwd=str(ROOT))
         assert status == 0, f'{command.text}: {output[-2000:]}'
         check_tables(command.where.partition(':')[0], output, command.text)
 

@@ -120,7 +120,9 @@ class TestDefect:
         assert len(places) > 40
         for place in places:
             path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-            assert 'damaged' in checkpoint_defect(path), place
+            # A changed pickle may also ask for what is refused.
+            defect = checkpoint_defect(path)
+            assert 'damaged' in defect or 'refused' in defect, place
 
     @pytest.mark.parametrize(
         ('content', 'words'),

@@ -1,11 +1,4 @@
-"""Run Python command lines one after another, each in a process of its own.
-
-    python tests/docs/doc_runner.py JOBS.json RESULTS.json
-
-The slow imports are done once, and every job is a fork of this process. A job is a dict with
-``name``, ``argv`` (script and arguments) or ``blocks`` (Python texts that share one namespace), and
-``cwd``.
-"""
+"""A process that has done the slow imports, and runs each command line in a fork of itself."""
 
 from __future__ import annotations
 
@@ -20,27 +13,39 @@ import traceback
 from pathlib import Path
 
 
-def run_jobs(jobs: list[dict], folder: Path) -> dict[str, list]:
-    """Run jobs in a process of this script.
+class ToolServer:
+    """Runs scripts one after another, without waiting for the imports of each."""
 
-    Args:
-        jobs (list[dict]): As above.
-        folder (Path): For the files that are exchanged.
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-    Returns:
-        dict[str, list]: Exit status and output (stdout and stderr) by the job's name.
-    """
-    (folder / 'jobs.json').write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [sys.executable, __file__, folder / 'jobs.json', folder / 'results.json'],
-        env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / 'results.json').read_text())
+    def run(self, **job: object) -> tuple[int, str]:
+        """Run a job in a process of its own.
+
+        Args:
+            **job: ``argv`` (script and arguments) or ``blocks`` (Python texts that share one
+                namespace), ``cwd``, and ``env`` (added to the environment).
+
+        Returns:
+            tuple[int, str]: Exit status and output, stdout and stderr.
+        """
+        self.process.stdin.write(json.dumps(job) + '\n')
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, 'the process that runs the tools has died'
+        status, text = json.loads(answer)
+        return status, text
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def run_blocks(texts: list[str]) -> None:
@@ -81,6 +86,7 @@ def run_config(name: str, text: str) -> None:
 def run_job(job: dict) -> int:
     """Run a job in this process and return its exit status."""
     os.chdir(job['cwd'])
+    os.environ.update(job.get('env', {}))
     try:
         if 'blocks' in job:
             run_blocks(job['blocks'])
@@ -99,7 +105,9 @@ def run_job(job: dict) -> int:
 
 
 def main() -> None:
-    """Fork for every job, and write each one's status and output."""
+    """Read jobs, a line each, and write each one's status and output in a line."""
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)  # What the imports print is no answer.
     import mmdet.apis  # noqa: F401
     import torch
     from mmdet.utils import register_all_modules
@@ -108,23 +116,23 @@ def main() -> None:
 
     torch.set_num_threads(1)
     register_all_modules()
-    results = {}
-    for job in json.loads(Path(sys.argv[1]).read_text()):
+    for line in sys.stdin:
         with tempfile.TemporaryFile() as output:
             sys.stdout.flush()
             child = os.fork()
             if child == 0:
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
-                status = run_job(job)
+                status = run_job(json.loads(line))
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)
             _, status = os.waitpid(child, 0)
             output.seek(0)
             text = output.read().decode('utf-8', 'replace')
-        results[job['name']] = [os.waitstatus_to_exitcode(status), text]
-    Path(sys.argv[2]).write_text(json.dumps(results))
+        answers.write(json.dumps([os.waitstatus_to_exitcode(status), text]) + '\n')
+        answers.flush()
 
 
 if __name__ == '__main__':
