@@ -103,6 +103,8 @@ find_nvcc() {
   local wanted=$1 release packages=() name
   TIME_NEEDED='about 40 minutes of one core for an architecture'
   CUDA_HOME=$("$PY" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")' 2>>"$LOG")
+  # An nvcc on PATH may be a script that stands apart from its toolkit.
+  [ -f "$CUDA_HOME/include/cuda_runtime.h" ] || CUDA_HOME=/usr/local/cuda
   release=$("$CUDA_HOME/bin/nvcc" --version 2>>"$LOG" | sed -n 's/.*release \([0-9.]*\).*/\1/p' || true)
   if [ "${release%%.*}" = "${wanted%%.*}" ]; then
     say "nvcc $release of $CUDA_HOME, for architectures $ARCHITECTURES"

@@ -74,7 +74,7 @@ pip_step 'build tools' install "$SETUPTOOLS" wheel ninja psutil packaging
 
 # The mm packages ask for opencv-python by name, which needs libraries of a desktop. Any of the
 # four OpenCV packages serves, so that theirs is left out where their requirements are installed
-# below. So is imaug, which asks for two of them at once, for one transform of the forks (Corrupt).
+# below: those of imaug too, which the forks' mmdet imports, and which asks for two of them at once.
 if "$PY" -c 'import cv2; cv2.imread' 2>>"$LOG"; then
   say "keeping OpenCV $("$PY" -c 'import cv2; print(cv2.__version__)')"
 else
@@ -100,12 +100,13 @@ MISSING=()
 "$PY" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("mmengine"))' || MISSING+=("$MMENGINE")
 "$PY" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("mmdet"))' || MISSING+=("$MMDET")
 if [ ${#MISSING[@]} != 0 ]; then
+  [ "$STACK" = official ] || MISSING+=(imaug)
   pip_step "${MISSING[*]}" install --no-deps "${MISSING[@]}"
   "$PY" - "${MISSING[@]%%=*}" >"$PREFIX/.polynl_mmdet-requirements" <<'PYTHON'
 import importlib.metadata, sys
 for name in sys.argv[1:]:
     for line in importlib.metadata.requires(name):
-        if not line.startswith(('opencv', 'imaug')) and 'extra ==' not in line:
+        if not line.startswith(('opencv', 'imaug', 'imagecorruptions')) and 'extra ==' not in line:
             print(line)
 PYTHON
   pip_step 'what they require' install -r "$PREFIX/.polynl_mmdet-requirements"
