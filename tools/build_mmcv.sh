@@ -93,7 +93,7 @@ build_mmcv() {
     [ ! -f "${ninja[0]}" ] ||
       echo ", compiled: $(find "$source/build" -name '*.o' | wc -l) of $(grep -c '^build ' "${ninja[0]}")"
   }
-  pip_step "building $MMCV ($KEY) with $MAX_JOBS processes, ${TIME_NEEDED:-about 20 minutes of one core}" \
+  pip_step "building $MMCV ($KEY) with $MAX_JOBS processes, ${TIME_NEEDED:-about 8 minutes of one core}" \
     wheel -v --no-build-isolation --no-deps "$source" -w "$BUILD"
   progress() { :; }
 }
