@@ -26,7 +26,7 @@ from mmdet.utils import register_all_modules
 from mmengine.registry import Registry
 
 # Caches of the interpreter, and what holds this script's own warnings.
-IGNORED_MODULES = ('__main__', '__mp_main__', 're', 'encodings')
+IGNORED_MODULES = ('__main__', '__mp_main__', 're', 'encodings', 'platform')
 IGNORED = ('sys.modules', 'sys.path_importer_cache')
 
 
