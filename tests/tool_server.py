@@ -43,7 +43,8 @@ class ToolServer:
         return status, text
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, whoever else may hold its pipe."""
+        self.process.stdin.write('null\n')
         self.process.stdin.close()
         self.process.wait()
 
@@ -117,6 +118,9 @@ def main() -> None:
     torch.set_num_threads(1)
     register_all_modules()
     for line in sys.stdin:
+        job = json.loads(line)
+        if job is None:
+            return
         with tempfile.TemporaryFile() as output:
             sys.stdout.flush()
             child = os.fork()
@@ -124,7 +128,7 @@ def main() -> None:
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
-                status = run_job(json.loads(line))
+                status = run_job(job)
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)

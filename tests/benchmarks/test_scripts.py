@@ -11,7 +11,7 @@ import pytest
 from forks import without_notice
 
 WITHOUT_MM = """
-import runpy, sys
+import pkgutil, runpy, sys  # before a folder with an operator.py comes first on the path
 for name in ('mmcv', 'mmengine', 'mmdet', 'numpy', 'matplotlib'):
     sys.modules[name] = None  # as if it were not installed
 sys.argv = sys.argv[1:]

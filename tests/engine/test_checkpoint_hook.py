@@ -321,7 +321,8 @@ class TestKeeping:
 def test_a_file_that_grows_too_large(tmp_path, finished):
     """The operating system itself cuts the write short."""
     limit = (finished / 'epoch_1.pth').stat().st_size // 2
-    context = multiprocessing.get_context('fork')
+    # A fork of this process could not train: its autograd may have threads.
+    context = multiprocessing.get_context('forkserver')
     found = context.SimpleQueue()
     process = context.Process(target=train_with_limit, args=(tmp_path, limit, found))
     process.start()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from validation.kill_resume import (
     is_writing,
     kill,
     last_match,
-    main,
 )
 
 
@@ -85,6 +85,18 @@ def test_logs_are_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_kills(tmp_path, capsys):
-    assert main(2, tmp_path, [(1, 'epoch')])
-    assert '2 of 2 killed runs ended identical' in capsys.readouterr().out
+def test_two_kills(tmp_path):
+    code = (
+        'import pathlib, sys; from validation.kill_resume import main\n'
+        "sys.exit(not main(2, pathlib.Path(sys.argv[1]), [(1, 'epoch')]))"
+    )
+    # A fork of this process could not train: its autograd may have threads.
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '2 of 2 killed runs ended identical' in done.stdout
