@@ -50,11 +50,13 @@ def run_tool(tool_server):
     user's does, and imports everything itself.
     """
 
-    def run(name, *args, cwd=ROOT, env=None, fresh=False):
+    def run(name, *args, cwd=ROOT, env=None, timeout=600, fresh=False):
         tool = Path(name) if Path(name).is_absolute() else ROOT / 'tools' / name
         words = [str(tool), *map(str, args)]
         if tool.suffix == '.py' and not fresh:
-            status, output = tool_server.run(argv=words, cwd=str(cwd), env=env or {})
+            status, output = tool_server.run(
+                argv=words, cwd=str(cwd), env=env or {}, timeout=timeout
+            )
             return subprocess.CompletedProcess(words, status, output)
         done = subprocess.run(
             [sys.executable if tool.suffix == '.py' else 'bash', *words],
@@ -63,7 +65,7 @@ def run_tool(tool_server):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=timeout,
             check=False,
         )
         return without_notice(done)

@@ -124,6 +124,7 @@ def test_the_import_replaces_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert any('mmengine.MODELS: + ' in line and 'PolyNL' in line for line in lines)
+    assert any('mmengine.config.utils.' in line and ': + polynl_mmdet' in line for line in lines)
 
 
 LOOKUP = ROOT / 'polynl_mmdet_lookup.pth'

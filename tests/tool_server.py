@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ class ToolServer:
 
         Args:
             **job: ``argv`` (script and arguments) or ``blocks`` (Python texts that share one
-                namespace), ``cwd``, and ``env`` (added to the environment).
+                namespace), ``cwd``, ``env`` (added to the environment), and ``timeout`` (seconds).
 
         Returns:
             tuple[int, str]: Exit status and output, stdout and stderr.
@@ -88,6 +89,7 @@ def run_job(job: dict) -> int:
     """Run a job in this process and return its exit status."""
     os.chdir(job['cwd'])
     os.environ.update(job.get('env', {}))
+    signal.alarm(job.get('timeout', 600))
     try:
         if 'blocks' in job:
             run_blocks(job['blocks'])

@@ -78,11 +78,12 @@ build_mmcv() {
   # Nine tenths of the compiler's time go to reading torch's headers: GCC reads them once, into a
   # .gch file that it takes where the flags are the same. Another compiler reads them as ever.
   # setuptools lets CFLAGS replace Python's own flags, so that these are all there are.
-  export CFLAGS='-O2 -DNDEBUG -g0 -include torch_headers.h' CPLUS_INCLUDE_PATH=$BUILD
+  local flags='-O2 -DNDEBUG -g0'
+  export CFLAGS="$flags -include torch_headers.h" CPLUS_INCLUDE_PATH=$BUILD
   echo '#include <torch/types.h>' >"$BUILD/torch_headers.h"
   compile_headers() {
-    # shellcheck disable=SC2046  # include paths are options without spaces
-    ${CXX:-c++} -x c++-header -O2 -DNDEBUG -g0 -fPIC -std=c++17 -DTORCH_API_INCLUDE_EXTENSION_H \
+    # shellcheck disable=SC2046,SC2086  # several words each, without spaces in them
+    ${CXX:-c++} -x c++-header $flags -fPIC -std=c++17 -DTORCH_API_INCLUDE_EXTENSION_H \
       -DTORCH_EXTENSION_NAME=_ext "$BUILD/torch_headers.h" -o "$BUILD/torch_headers.h.gch" \
       $("$PY" -c 'from torch.utils.cpp_extension import include_paths as i; print(*map("-I".__add__, i()))')
   }

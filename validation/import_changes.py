@@ -88,6 +88,8 @@ def main() -> int:
     modules = [name for name in sys.modules if name.partition('.')[0] not in IGNORED_MODULES]
     modules = [name for name in modules if hasattr(sys.modules[name], '__dict__')]
     snapshot(modules)  # Reading a value may set others: matplotlib then chooses its back end.
+    # The installed start-up file has entered this already, and the import would find it there.
+    mmengine.config.utils.MODULE2PACKAGE.pop('polynl_mmdet', None)
     before = snapshot(modules)
     import polynl_mmdet  # noqa: F401
 

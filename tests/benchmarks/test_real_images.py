@@ -167,6 +167,7 @@ def test_a_study_of_a_few_images_and_another_part(few_images, tmp_path_factory):
         assert set(scores['ap']) == {'none'}
         for metrics in scores['ap'].values():
             assert all(0 <= value <= 1 for values in metrics.values() for value in values)
+        assert scores['difference'] == {}, 'one seed has no spread'
     assert {'segm AP50', 'bbox large'} <= set(tables['person/val']['ap']['none'])
     assert 'WIDER hard' in tables['face/wider_val']['ap']['none']
 

@@ -120,9 +120,7 @@ class TestDefect:
         assert len(places) > 40
         for place in places:
             path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-            # A changed pickle may also ask for what is refused.
-            defect = checkpoint_defect(path)
-            assert 'damaged' in defect or 'refused' in defect, place
+            assert 'damaged' in checkpoint_defect(path), place
 
     @pytest.mark.parametrize(
         ('content', 'words'),

@@ -102,14 +102,14 @@ def test_two_processes_without_a_gpu(run_tool, repo_root, toy, tmp_path):
     config = repo_root / CONFIG
     done = run_tool(
         'dist_train.sh', config, 2, '--work-dir', work, *options(toy),
-        env=env, cwd=tmp_path,
+        env=env, cwd=tmp_path, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert 'Epoch(train) [1][2/2]' in done.stdout, 'two processes share the four batches'
     assert 'segm_mAP_50' in done.stdout
     done = run_tool(
         'dist_test.sh', config, work / 'epoch_1.pth', 2, '--work-dir', work / 'test',
-        *options(toy), env=env, cwd=tmp_path,
+        *options(toy), env=env, cwd=tmp_path, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert 'segm_mAP_50' in done.stdout

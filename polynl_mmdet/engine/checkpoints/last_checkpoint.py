@@ -31,8 +31,8 @@ class Choice:
 def checkpoint_defect(path: str | Path) -> str | None:
     """Check that training can go on from a local checkpoint.
 
-    The pickle in it is loaded as :func:`.load.load_checkpoint` does, then every byte is compared
-    with the archive's checksums; tensors are not loaded.
+    Every byte is compared with the archive's checksums, then the pickle in it is loaded as
+    :func:`.load.load_checkpoint` does; tensors are not loaded.
 
     Args:
         path (str or Path): The checkpoint.
@@ -47,12 +47,13 @@ def checkpoint_defect(path: str | Path) -> str | None:
         return 'empty'
     try:
         zipped = zipfile.is_zipfile(path)
-        checkpoint = load_checkpoint(path, mmap=zipped)
         if zipped:
+            # First: a changed pickle may also ask for what a load refuses.
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
                 return f'damaged (checksum of {in_one_line(damaged)})'
+        checkpoint = load_checkpoint(path, mmap=zipped)
     except InputError as error:
         return error.found
     # A damaged archive can fail in any way that a parser can.
