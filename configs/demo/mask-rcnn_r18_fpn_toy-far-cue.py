@@ -58,7 +58,3 @@ val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipel
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
-
-# A fresh layer begins as the identity, and has 300 steps to become something else. Without a layer
-# there are no such parameters.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.site': dict(lr_mult=10)}))
