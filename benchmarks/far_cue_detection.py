@@ -41,6 +41,7 @@ LAYERS = {
     'PolyNL': '-polynl',
     'PolyNL-published': '-polynl-published',
     'NonLocal2d': '-nl',
+    'NonLocal2d-BN': '-nl-bn',
     'ContextBlock': '-gcb',
 }
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 import polynl_mmdet.layers  # noqa: F401  Registers ours.
 
+# mmcv's layer begins as the identity by a scalar of 0, which teaches little at first: here its last
+# matrix is 0 instead, as in all other layers that have one.
+ZERO_MATRIX = 'GeneralizedAttention-W0'
 CHANNELS = 32
 CLASSES = 2
 # Capacity: every layer at its fullest within MAX_PARAMETERS, which mmcv's GeneralizedAttention
@@ -18,17 +21,23 @@ CLASSES = 2
 MAX_PARAMETERS = 5500
 LAYERS: dict[str, dict | None] = {
     'none': None,
-    'PolyNL': dict(type='PolyNL'),
+    'PolyNL': dict(type='PolyNL', context_norm=dict(type='LN')),
+    'PolyNL-published': dict(type='PolyNL'),
     'NonLocal2d': dict(type='NonLocal2d', reduction=1),
+    'NonLocal2d-BN': dict(type='NonLocal2d', reduction=1, norm_cfg=dict(type='BN')),
     'DisentangledNonLocal': dict(type='DisentangledNonLocal', reduction=1),
     'PyramidNonLocal': dict(type='PyramidNonLocal', reduction=2),
     'GeneralizedAttention': dict(type='GeneralizedAttention', num_heads=4),
+    ZERO_MATRIX: dict(type='GeneralizedAttention', num_heads=4),
     'EfficientAttention': dict(type='EfficientAttention', reduction=1),
     'DoubleAttention': dict(type='DoubleAttention', reduction=1),
     'CGNL': dict(type='CompactGeneralizedNonLocal', reduction=1, groups=8),
     'ContextBlock': dict(type='ContextBlock', ratio=1.0),
     'SqueezeExcitation': dict(type='SqueezeExcitation', reduction=1, gate_bias=None),
     'SpatialBias': dict(type='SpatialBias', grid=6),
+    'ReLULinearAttention': dict(type='ReLULinearAttention', reduction=1),
+    'AgentAttention': dict(type='AgentAttention', reduction=1),
+    'GlobalResponseNorm': dict(type='GlobalResponseNorm'),
 }
 
 
@@ -37,7 +46,11 @@ def build_layer(name: str) -> nn.Module:
     cfg = LAYERS[name]
     if cfg is None:
         return nn.Identity()
-    return MODELS.build(dict(cfg, in_channels=CHANNELS))
+    layer = MODELS.build(dict(cfg, in_channels=CHANNELS))
+    if name == ZERO_MATRIX:
+        nn.init.ones_(layer.gamma)
+        nn.init.zeros_(layer.proj_conv.weight)
+    return layer
 
 
 def layer_parameters(name: str) -> int:
