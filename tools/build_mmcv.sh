@@ -102,7 +102,7 @@ build_mmcv() {
 # Set CUDA_HOME to a toolkit that fits torch: one that is there, or NVIDIA's compiler from pip.
 find_nvcc() {
   local wanted=$1 release packages=() name
-  TIME_NEEDED='about 40 minutes of one core for an architecture'
+  TIME_NEEDED='40 to 60 minutes of one core for an architecture'
   CUDA_HOME=$("$PY" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")' 2>>"$LOG")
   # An nvcc on PATH may be a script that stands apart from its toolkit.
   [ -f "$CUDA_HOME/include/cuda_runtime.h" ] || CUDA_HOME=/usr/local/cuda
