@@ -25,7 +25,7 @@ quiet = $(if $(V),,python tools/quiet_run.py '$(1)' $(2))
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-face test test-fast lint clean
+.PHONY: help install demo demo-face test test-fast gpu-check lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22

@@ -86,6 +86,8 @@ setup(
         'tests': [
             'faster-coco-eval',
             'hypothesis',
+            'ipykernel',
+            'nbclient',
             'onnx',
             'onnxruntime',
             'pytest',

@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.pop(1)  # This folder: operator.py in it would hide the standard library's.
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -59,6 +60,11 @@ def main() -> None:
     parser.add_argument('--detectors', nargs='+', choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument('--size', nargs=2, type=int, default=[800, 1333], metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument(
+        '--amp',
+        choices=['float16', 'bfloat16'],
+        help='autocast to this dtype, as tools/train.py --amp',
+    )
     parser.add_argument('--rounds', type=int, default=7, help='forward passes of each detector')
     parser.add_argument('--steps', type=int, default=3, help='training steps of each detector')
     parser.add_argument('--quick', action='store_true', help='a small image, one round')
@@ -71,13 +77,24 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     register_all_modules()
-    report = {'machine': machine(args.device), 'size': args.size, 'batch': args.batch}
-    print(f'{report["machine"]}, {args.batch} x {args.size[0]} x {args.size[1]}')
+    report = {
+        'machine': machine(args.device),
+        'size': args.size,
+        'batch': args.batch,
+        'amp': args.amp,
+    }
+    print(f'{report["machine"]}, AMP: {args.amp}, {args.batch} x {args.size[0]} x {args.size[1]}')
     models = _build(args)
     data = _data(models['none'], args)
     report['rows'] = rows = [_weigh(name, model, data) for name, model in models.items()]
-    forward = {name: partial(_forward, model, data) for name, model in models.items()}
-    step = {name: _stepper(model, data) for name, model in models.items()}
+    cast = partial(
+        torch.autocast,
+        torch.device(args.device).type,
+        getattr(torch, args.amp or 'float16'),
+        enabled=bool(args.amp),
+    )
+    forward = {name: partial(_forward, model, data, cast) for name, model in models.items()}
+    step = {name: _stepper(model, data, cast) for name, model in models.items()}
     for quantity, functions, rounds in (
         ('forward', forward, args.rounds),
         ('step', step, args.steps),
@@ -123,13 +140,13 @@ def _data(model: torch.nn.Module, args: argparse.Namespace) -> dict:
     return model.data_preprocessor(data, training=True)
 
 
-def _forward(model: torch.nn.Module, data: dict) -> None:
+def _forward(model: torch.nn.Module, data: dict, cast: Callable) -> None:
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), cast():
         model(data['inputs'], data['data_samples'], mode='tensor')
 
 
-def _stepper(model: torch.nn.Module, data: dict):
+def _stepper(model: torch.nn.Module, data: dict, cast: Callable) -> Callable[[], None]:
     """A function that trains once; the learning rate is too small to change the proposals."""
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=1e-9, momentum=0.9
@@ -137,8 +154,9 @@ def _stepper(model: torch.nn.Module, data: dict):
 
     def step() -> None:
         model.train()
-        losses = model(data['inputs'], data['data_samples'], mode='loss')
-        total, _ = model.parse_losses(losses)
+        with cast():
+            losses = model(data['inputs'], data['data_samples'], mode='loss')
+            total, _ = model.parse_losses(losses)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
