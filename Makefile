@@ -57,6 +57,9 @@ test: install ## run the tests (STACK=onedl: on the onedl forks)
 test-fast: install ## run the tests but the slow ones, in under two minutes
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS) -m 'not slow'
 
+gpu-check: install ## measure and check all on this machine's GPU, 20 minutes (ARGS=--quick: also on a CPU)
+	python validation/gpu_check.py $(ARGS)
+
 lint: install ## check the style
 	ruff check .
 	ruff format --check .

@@ -169,7 +169,7 @@ def table(report: dict) -> str:
             cells = [mean_and_spread([run[metric] for run in runs]) for metric in METRICS]
             learnt = sum(run['bbox_mAP_50'] > LEARNT for run in runs)
             shown = '' if layer == 'none' else f'{rate:g} x'
-            rows.append([layer, shown, *cells, f'{learnt} of {len(runs)}'])
+            rows.append([layer, shown, *cells, f'{learnt} of {len(runs)}' if runs else 'not run'])
     return markdown(['layer', 'learning rate', *METRICS, 'learnt it'], rows)
 
 

@@ -162,8 +162,9 @@ def run(step: Step, have: set[str], out: Path) -> dict:
 
 def without_places(text: str) -> str:
     """Take folders, the user's name and the host's name out of a text."""
-    for place in (ROOT, Path(sys.prefix), Path(sys.base_prefix), Path.home()):
-        text = text.replace(str(place), '...')
+    places = map(str, (ROOT, sys.prefix, sys.base_prefix, Path.home()))
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, '...')
     text = re.sub(r'(?<![\w.])/(?:[\w.+-]+/)+', '.../', text)
     for name in (platform.node(), getpass.getuser()):
         text = re.sub(rf'\b{re.escape(name)}\b', '...', text) if name else text

@@ -44,6 +44,12 @@ ELSEWHERE = (
     (r'make (install|test|demo)', CI, 'make {}'),
     (r'make (install|demo) TORCH=cpu', HAND, 'the workflow sets TORCH=cpu for make install'),
     (r'make test-fast', HAND, 'a part of make test'),
+    (
+        r'make gpu-check',
+        HAND,
+        'takes a GPU; tests/validation/test_gpu_check.py runs its steps on a CPU',
+    ),
+    (r'make gpu-check ARGS=--quick', TEST, 'tests/validation/test_gpu_check.py'),
     (r'make lint', CI, 'ruff check .'),
     (r'apt-get install .*', HAND, "changes the machine's packages"),
     (r'make demo-face', TEST, 'tests/configs/test_retinaface_runs.py'),
