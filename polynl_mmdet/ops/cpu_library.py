@@ -61,7 +61,13 @@ def uses_onednn(x: Tensor) -> bool:
 
 
 def onednn_product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a b^T`` of (M, K) and (N, K), of any strides, as a contiguous (M, N)."""
+    """Return ``a b^T`` of (M, K) and (N, K), of any strides, as a contiguous (M, N).
+
+    Of ``b`` with gaps or repetitions in memory (a crop, the gradient of a sum) oneDNN makes the
+    product some hundred times slower than of a copy.
+    """
+    if not (b.is_contiguous() or b.t().is_contiguous()):
+        b = b.contiguous()
     return torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], '')
 
 

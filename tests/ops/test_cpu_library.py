@@ -36,6 +36,27 @@ def onednn():
 
 
 @pytest.mark.usefixtures('onednn')
+@pytest.mark.parametrize('make', [
+    lambda: torch.randn(6, 9)[:, 1:8],
+    lambda: torch.randn(7, 12)[:, ::2].t(),
+    lambda: torch.randn(1, 7).expand(6, 7),
+    lambda: torch.ones(()).expand(6, 7),
+], ids=['crop', 'steps', 'rows', 'one number'])  # fmt: skip
+def test_onednn_is_given_no_second_operand_with_gaps(make, monkeypatch):
+    """It takes hundreds of times as long with one."""
+    given = []
+    product = torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(
+        torch.ops.mkldnn,
+        '_linear_pointwise',
+        lambda a, b, *rest: given.append(b) or product(a, b, *rest),
+    )
+    a, b = torch.randn(5, 7), make()
+    torch.testing.assert_close(cpu_library.onednn_product(a, b), a @ b.t())
+    assert given[0].is_contiguous()
+
+
+@pytest.mark.usefixtures('onednn')
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last', 'cropped'])
 @pytest.mark.parametrize('method', ['literal', 'covariance'])
 @pytest.mark.parametrize('batch', [1, 2])
