@@ -99,14 +99,7 @@ def reach(config: Path, size: int = 512) -> int:
 
 
 def config_of_run(layer: str, rate: float, seed: int, epochs: int) -> Config:
-    """Config: of one training.
-
-    Args:
-        layer (str): A key of LAYERS.
-        rate (float): Learning rate of the layer's own parameters, in multiples of the network's.
-        seed (int): Of weights and order of the images.
-        epochs (int): How long.
-    """
+    """Config: of one training, whose arguments are those of :func:`train`."""
     cfg = Config.fromfile(config_of(layer))
     data = f'{DATA.resolve()}/'
     for part in ('train', 'val', 'test'):

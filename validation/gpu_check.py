@@ -17,10 +17,12 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,15 +65,20 @@ def steps(device: str, quick: bool, out: Path) -> list[Step]:
     operator = f'benchmarks/operator.py --device {device}{q} --output {out}/operator_{{}}.json'
     data = out / 'toy_coco'
     epochs = 1 if quick else 6
-    places = [f'{part}_dataloader.dataset.data_root={data}/' for part in ('train', 'val', 'test')]
-    places += [
+    options = [f'{part}_dataloader.dataset.data_root={data}/' for part in ('train', 'val', 'test')]
+    options += [
         f'{part}_evaluator.ann_file={data}/annotations/instances_val.json'
         for part in ('val', 'test')
     ]
-    places += [f'train_cfg.max_epochs={epochs}', f'train_cfg.val_interval={epochs}']
-    train = f'tools/train.py {DEMO} --work-dir {out}/{{}} --cfg-options {shlex.join(places)}'
-    bfloat16 = ' optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16'
-    float16 = ' optim_wrapper.type=AmpOptimWrapper'
+    options += [f'train_cfg.max_epochs={epochs}', f'train_cfg.val_interval={epochs}']
+    amp = ['optim_wrapper.type=AmpOptimWrapper']
+
+    def train(name: str, more: Sequence[str] = (), launcher: str = 'none') -> str:
+        return (
+            f'tools/train.py {DEMO} --work-dir {out}/{name} --launcher {launcher} '
+            f'--cfg-options {shlex.join([*options, *more])}'
+        )
+
     images = (8, 4) if quick else (400, 80)
     two = " --detectors none 'Poly-NL c4'" if quick else ''
     return [
@@ -82,7 +89,7 @@ def steps(device: str, quick: bool, out: Path) -> list[Step]:
         *(
             Step(
                 f'operator, {name}',
-                f'{operator.format(name.replace(" ", "_"))} --dtype {name.split()[0]}',
+                f'{operator.format(name)} --dtype {name}',
                 240,
                 '' if name == 'float32' else 'cuda',
                 # Both flags alike: products and convolutions round to TF32, or neither does.
@@ -102,16 +109,19 @@ def steps(device: str, quick: bool, out: Path) -> list[Step]:
             f'tools/make_toy_data.py coco {data} --train {images[0]} --val {images[1]} --overwrite',
             120,
         ),
-        Step('training, float32', train.format('float32'), 300),
-        Step('training, float16 AMP', train.format('float16') + float16, 300, 'cuda'),
-        Step('training, bfloat16 AMP', train.format('bfloat16') + bfloat16, 300, 'cuda'),
+        Step('training, float32', train('float32'), 300),
+        Step('training, float16 AMP', train('float16', amp), 300, 'cuda'),
+        Step(
+            'training, bfloat16 AMP',
+            train('bfloat16', [*amp, 'optim_wrapper.dtype=bfloat16']),
+            300,
+            'cuda',
+        ),
         Step('forced NaN', check.format('forced-nan'), 300),
         Step('kill and resume', check.format('resumed'), 300),
         Step(
             'training on two GPUs (NCCL)',
-            f'-m torch.distributed.run --nproc_per_node 2 {train.format("nccl")}'.replace(
-                ' --cfg-options', ' --launcher pytorch --cfg-options'
-            ),
+            f'-m torch.distributed.run --nproc_per_node 2 {train("nccl", launcher="pytorch")}',
             300,
             'two',
         ),
@@ -136,19 +146,24 @@ def run(step: Step, have: set[str], out: Path) -> dict:
     log = out / 'logs' / f'{re.sub("[^a-z0-9]+", "_", step.name.lower())}.txt'
     started = time.monotonic()
     with log.open('w') as file:
+        process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', *shlex.split(step.command)],
+            cwd=ROOT,
+            env={**os.environ, 'PYTHONWARNINGS': 'ignore', **step.flags},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                [sys.executable, '-W', 'ignore', *shlex.split(step.command)],
-                cwd=ROOT,
-                env={**os.environ, 'PYTHONWARNINGS': 'ignore', **step.flags},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=step.limit,
-                check=False,
-            )
-            result = 'passed' if not done.returncode else f'FAILED, exit status {done.returncode}'
+            status = process.wait(step.limit)
+            result = f'FAILED, exit status {status}' if status else 'passed'
         except subprocess.TimeoutExpired:
             result = f'FAILED, not done after {step.limit} s'
+        finally:
+            if process.poll() is None:
+                # With the trainings that it has started: they would keep the GPU.
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     text = without_places(log.read_text(errors='replace'))
     log.write_text(text)
     return dict(

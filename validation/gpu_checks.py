@@ -8,11 +8,11 @@ A check prints what it found, and ends with exit status 1 where something is wro
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,11 +25,12 @@ from mmcv.ops import RoIAlign, get_compiling_cuda_version, nms
 
 from benchmarks.measure import machine, markdown
 from benchmarks.rivals import make_parameters
+from polynl_mmdet.datasets.toy.coco import make_toy_coco
 from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.layers import PolyNL
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
+from validation.kill_resume import CONFIG, OPTIONS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 # Largest error relative to the largest value: rounding of the dtype, with TF32 off.
 LIMITS = {
     torch.float64: 1e-10,
@@ -37,7 +38,11 @@ LIMITS = {
     torch.bfloat16: 5e-2,
     torch.float16: 1e-2,
 }
-NOT_HERE = 'needs CUDA: left out'
+WITHOUT_WORKERS = (
+    'default_hooks.checkpoint.interval=1',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+)
 
 
 def environment(device: str, quick: bool) -> bool:
@@ -124,7 +129,7 @@ def compiled(device: str, quick: bool) -> bool:
         graph.replay()
         errors['CUDA graph'] = captured - truth
     else:
-        print(f'CUDA graph, synchronisation: {NOT_HERE}')
+        print('CUDA graph, synchronisation: needs CUDA: left out')
     found = {name: float(error.detach().abs().max()) for name, error in errors.items()}
     print(', '.join(f'{name}: differs by {error:.1e}' for name, error in found.items()))
     return max(found.values()) < 1e-3
@@ -133,49 +138,51 @@ def compiled(device: str, quick: bool) -> bool:
 def forced_nan(device: str, quick: bool) -> bool:
     """Train with a learning rate that breaks the weights: the hook must stop it with a sentence."""
     with tempfile.TemporaryDirectory() as folder:
-        done = _training(Path(folder), 'optim_wrapper.optimizer.lr=1e20', 'param_scheduler=[]')
-        output = done.communicate()[0]
-    line = next((line for line in output.splitlines() if 'not finite' in line), '')
-    print(line.strip()[:300] or 'it was not stopped')
-    return bool(done.returncode and line)
+        breaking = ('optim_wrapper.optimizer.lr=1e20', 'param_scheduler=[]')
+        training, log = _training(Path(folder), options=breaking)
+        status = training.wait()
+        lines = [line for line in log.read_text().splitlines() if 'not finite' in line]
+    print(lines[0].strip()[:300] if lines else 'it was not stopped')
+    return bool(status and lines)
 
 
 def resumed(device: str, quick: bool) -> bool:
     """Kill a training after its first checkpoint and resume it: it must reach its last epoch."""
     with tempfile.TemporaryDirectory() as folder:
-        first = _training(Path(folder))
-        until = time.monotonic() + 300
-        while not (Path(folder) / 'epoch_1.pth').exists() and first.poll() is None:
-            if time.monotonic() > until:
-                break
+        first, _ = _training(Path(folder))
+        while not (Path(folder) / 'run/epoch_1.pth').exists() and first.poll() is None:
             time.sleep(0.05)
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-        second = _training(Path(folder), arguments=['--resume'])
-        output = second.communicate()[0]
-        print(*[line[-120:] for line in output.splitlines() if 'resumed epoch' in line], sep='\n')
-        return not second.returncode and (Path(folder) / 'epoch_3.pth').exists()
+        first.kill()
+        first.wait()
+        second, log = _training(Path(folder), '--resume')
+        status = second.wait()
+        lines = [line[-120:] for line in log.read_text().splitlines() if 'resumed epoch' in line]
+        print(*lines, sep='\n')
+        return not status and (Path(folder) / 'run/epoch_3.pth').exists()
 
 
-def _training(folder: Path, *options: str, arguments: list[str] = ()) -> subprocess.Popen:
-    """Start tools/train.py with the small training of validation/kill_resume.py."""
-    from validation.kill_resume import CONFIG, OPTIONS, make_toy_coco
+def _training(
+    folder: Path, *arguments: str, options: Sequence[str] = ()
+) -> tuple[subprocess.Popen, Path]:
+    """Start tools/train.py with the small training of validation/kill_resume.py; return its log.
 
-    data = folder / 'data'
+    It runs beside the data, where the config looks for it. A process of its own, not a fork: CUDA
+    does not survive one.
+    """
+    data = folder / 'data/toy_coco'
     if not data.exists():
         make_toy_coco(data, 16, 4, size=96)
-    places = [f'{part}_dataloader.dataset.data_root={data}/' for part in ('train', 'val', 'test')]
-    ann_file = data / 'annotations/instances_val.json'
-    places += [f'{part}_evaluator.ann_file={ann_file}' for part in ('val', 'test')]
-    places += ['default_hooks.checkpoint.interval=1', 'train_dataloader.num_workers=0']
-    places += ['train_dataloader.persistent_workers=False']
-    command = [sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', folder, *arguments]
-    return subprocess.Popen(
-        [*map(str, command), '--cfg-options', *OPTIONS, *places, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    options = [*OPTIONS, *WITHOUT_WORKERS, *options]
+    command = [sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', 'run', *arguments]
+    log = folder / 'log.txt'
+    with log.open('w') as output:
+        process = subprocess.Popen(
+            [*map(str, command), '--cfg-options', *options],
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return process, log
 
 
 CHECKS = {
