@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
@@ -127,7 +128,8 @@ def floor_products(x: Tensor, grad: Tensor) -> dict[tuple[str, str], Callable[[]
     ``moment`` is ``g x^T``, which runs once forward (with x for g) and once backward; ``apply`` is
     ``M x``, which runs once forward and twice backward. A floor is the sum of the faster library's
     times. torch.bmm is MKL or what else PyTorch was built with, cuBLAS on CUDA. On a CPU oneDNN is
-    the other: what 1 x 1 convolutions run on, and not for every dtype.
+    the other, and not for every dtype: its matrix product, and for ``moment`` what a 1 x 1
+    convolution's weight gradient runs on.
 
     Args:
         x (Tensor): (B, C, H, W), contiguous or channels_last.
@@ -162,11 +164,16 @@ def floor_products(x: Tensor, grad: Tensor) -> dict[tuple[str, str], Callable[[]
         for i in range(batch):
             onednn(columns[i].t(), matrix[i]) if last else onednn(matrix[i], columns[i].t())
 
+    def convolution_moment() -> None:
+        for i in range(batch):
+            conv2d_weight(x[i : i + 1], (channels, channels, 1, 1), grad[i : i + 1])
+
     try:
         onednn(matrix[0], matrix[0])
     except (AttributeError, RuntimeError):  # another PyTorch, or a dtype this processor lacks
         return found
-    return found | {('moment', 'oneDNN'): onednn_moment, ('apply', 'oneDNN'): onednn_apply}
+    found |= {('moment', 'oneDNN'): onednn_moment, ('apply', 'oneDNN'): onednn_apply}
+    return found | {('moment', "a convolution's gradient"): convolution_moment}
 
 
 def floor_time(times: dict[tuple[str, str], float], quantity: str) -> float:

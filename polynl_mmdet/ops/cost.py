@@ -63,6 +63,8 @@ BACKWARD = {
     'literal': Work(8, 4, 0, 0, 0, 26, 0, 28),
     'covariance': Work(2, 0, 0, 1, 3, 0, 24, 30),
 }
+# Of literal's backward products those that it does without where it keeps its projections.
+KEPT_PROJECTIONS = 2
 
 # CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads. Position products and moments are
 # measured in every dtype; channel products and passes in float32, from both forms' times at N
@@ -116,8 +118,10 @@ def seconds(
     channel_product = 2 * batch * channels**3 / rates.channel_products
     one_pass = batch * channels * count * dtype.itemsize / rates.passes
     channel_pass = batch * channels**2 * accumulation_dtype(dtype).itemsize / rates.passes
+    kept = method == 'literal' and needs_grad and count <= channels
     position_products = (
         work.position_products
+        - (KEPT_PROJECTIONS if kept else 0)
         - wide
         + work.second_moments * rates.second_moment
         + work.cross_moments * rates.cross_moment

@@ -11,18 +11,24 @@ import torch
 from torch import Tensor
 
 from . import covariance
-from .cpu_library import onednn_product, uses_onednn
+from .cpu_library import onednn_moment, same_layout, uses_onednn
 from .layout import Positions
 from .parameters import Mixing, Projections, cast
 from .precision import accumulation_dtype
 from .products import add_product_, multiply, widens_products
 
 
-def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[()]]:
-    """Compute the context (B, C) from both projections; nothing of them is kept."""
+def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Compute the context (B, C) from both projections.
+
+    They are kept for :func:`context_backward` where a sample has no more positions than channels,
+    as where this form is the cheaper one: they are smaller than the weights then.
+    """
     layout = Positions(x)
-    left, right = _projections(x, p, layout)
-    return (left * right).mean(2, dtype=accumulation_dtype(left.dtype)), ()
+    left, right = projections = _projections(x, p, layout)
+    keep = layout.count <= x.shape[1]
+    context = (left * right).mean(2, dtype=accumulation_dtype(left.dtype))
+    return context, (projections if keep else ())
 
 
 def context_backward(
@@ -30,14 +36,14 @@ def context_backward(
     dx: Tensor | None,
     x: Tensor,
     p: Projections,
-    kept: tuple[()],
+    kept: tuple[Tensor, ...],
     needs: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
-    """Compute the gradients of :func:`context`; the projections are computed again."""
+    """Compute the gradients of :func:`context`, from the projections or with them made again."""
     layout = Positions(x)
     columns = _columns(x, layout)
     acc, last = d_context.dtype, layout.channels_last
-    left, right = _projections(x, p, layout)
+    left, right = kept or _projections(x, p, layout)
     share = (d_context / layout.count).to(columns.dtype).unsqueeze(2)
     d_left, d_right = share * right, share * left
     grads = dict.fromkeys(p._fields)
@@ -134,6 +140,6 @@ def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, 
 
 def _sum_of_outer_products(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
-    if a.stride(2) == b.stride(2) == 1 and uses_onednn(a):
-        return sum(onednn_product(x, y) for x, y in zip(a, b))
+    if uses_onednn(a) and same_layout(a, b):
+        return sum(onednn_moment(x, y) for x, y in zip(a, b))
     return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulation_dtype(a.dtype))

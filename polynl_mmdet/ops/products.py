@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .cpu_library import onednn_product, uses_onednn
+from .cpu_library import onednn_moment, onednn_product, same_layout, uses_onednn
 from .layout import Positions, chunk_spans, read_chunk
 from .precision import SIXTEEN_BIT, accumulation_dtype
 
@@ -24,6 +24,9 @@ _WORTH_SLICING = 2e7
 _SPLITS = 4
 _NARROW, _NARROW_SPLITS = 128, 8
 _POSITIONS_A_SPLIT = 256
+# Values in a piece of a result that is added to or copied to another: 24 MiB. From 32 MiB on, glibc
+# asks the kernel for new pages each time, which takes as long as the product.
+_PIECE = 6 * 2**20
 _CUDA_WIDENS = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
 
 
@@ -61,9 +64,13 @@ def multiply(
             return rows.transpose(1, 2)
         return torch.bmm(matrix, x, out_dtype=out_dtype)
     if uses_onednn(x):
+        if x.shape[0] > 1:
+            out = x.new_empty(x.transpose(1, 2).shape if channels_last else x.shape)
+            out = out.transpose(1, 2) if channels_last else out
+            return _combine_onednn(Tensor.copy_, out, matrix, x, channels_last)
         if channels_last:
-            return _batch([onednn_product(s.t(), m) for m, s in zip(matrix, x)]).transpose(1, 2)
-        return _batch([onednn_product(m, s.t()) for m, s in zip(matrix, x)])
+            return onednn_product(x[0].t(), matrix[0]).t()[None]
+        return onednn_product(matrix[0], x[0].t())[None]
     if is_single_sample(x):
         if channels_last:
             return torch.mm(x[0].t(), matrix[0].t()).t()[None]
@@ -76,7 +83,7 @@ def multiply(
 def add_product_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool) -> Tensor:
     """Add ``matrix @ x`` to ``target`` in place; shapes as in :func:`multiply`."""
     if uses_onednn(x):
-        return target.add_(multiply(matrix, x, channels_last))
+        return _combine_onednn(Tensor.add_, target, matrix, x, channels_last)
     if is_single_sample(x):
         if channels_last:
             target[0].t().addmm_(x[0].t(), matrix[0].t())
@@ -86,6 +93,30 @@ def add_product_(target: Tensor, matrix: Tensor, x: Tensor, channels_last: bool)
         target.transpose(1, 2).baddbmm_(x.transpose(1, 2), matrix.transpose(1, 2))
     else:
         target.baddbmm_(matrix, x)
+    return target
+
+
+def _combine_onednn(
+    combine: Callable[[Tensor, Tensor], Tensor],
+    target: Tensor,
+    matrix: Tensor,
+    x: Tensor,
+    channels_last: bool,
+) -> Tensor:
+    """Copy or add ``matrix @ x`` to (B, C, N), in pieces small enough for memory to be reused.
+
+    oneDNN gives each piece in memory of its own.
+    """
+    channels, count = x.shape[1:]
+    length = _PIECE // (channels if channels_last else count)
+    step = max(1, length) if channels_last else max(32, length // 32 * 32)
+    for t, m, s in zip(target, matrix, x):
+        if channels_last:
+            for place, rows in zip(t.t().split(step), s.t().split(step)):
+                combine(place, onednn_product(rows, m))
+        else:
+            for place, rows in zip(t.split(step), m.split(step)):
+                combine(place, onednn_product(rows, s.t()))
     return target
 
 
@@ -129,12 +160,13 @@ def _cross_moment_of_view(g: Tensor, x: Tensor) -> Tensor:
     most = _SPLITS if channels >= _NARROW else _NARROW_SPLITS
     splits = max(1, min(most, count // max(_POSITIONS_A_SPLIT, channels)))
     out = x.new_empty(batch, channels, channels)
-    # oneDNN would copy operands whose positions are apart in memory.
-    onednn = g.stride(2) == x.stride(2) == 1 and uses_onednn(x)
-    write = _write_onednn_product if onednn else partial(_write_product, splits=splits)
+    onednn = uses_onednn(x) and same_layout(g, x)
+    write = _write_onednn_moment if onednn else partial(_write_product, splits=splits)
+    blocks = 4 if channels >= (512 if onednn else 128) else 2 if channels >= 64 else 1
     for sample in range(batch):
-        if g is x:
-            _write_second_moment(x[sample], out[sample], write)
+        # Blocks of channels-last maps have gaps, which oneDNN would copy.
+        if g is x and not (onednn and x.stride(2) != 1):
+            _write_second_moment(x[sample], out[sample], blocks, write)
         else:
             write(g[sample], x[sample], out[sample])
     return out
@@ -143,23 +175,18 @@ def _cross_moment_of_view(g: Tensor, x: Tensor) -> Tensor:
 def left_multiply(weight: Tensor, matrices: Tensor) -> Tensor:
     """Return ``weight @ matrices``: (C, C), (B, C, C) -> (B, C, C)."""
     if uses_onednn(matrices):
-        return _batch([onednn_product(weight, matrix.t()) for matrix in matrices])
+        products = [onednn_product(weight, matrix.t()) for matrix in matrices]
+        return products[0][None] if len(products) == 1 else torch.stack(products)
     if is_single_sample(matrices):
         return torch.mm(weight, matrices[0])[None]
     return torch.matmul(weight, matrices)
 
 
-def _batch(samples: list[Tensor]) -> Tensor:
-    """Return the samples as one tensor; a single one without a copy."""
-    return samples[0][None] if len(samples) == 1 else torch.stack(samples)
-
-
 def _write_second_moment(
-    x: Tensor, out: Tensor, write: Callable[[Tensor, Tensor, Tensor], Tensor]
+    x: Tensor, out: Tensor, blocks: int, write: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> None:
     """Write ``x x^T`` to (C, C): rows of blocks up to the diagonal, the rest mirrored."""
     channels = x.shape[0]
-    blocks = 4 if channels >= 128 else 2 if channels >= 64 else 1
     height = -(-channels // blocks)
     for top in range(0, channels, height):
         end = min(top + height, channels)
@@ -168,9 +195,9 @@ def _write_second_moment(
             out[:top, top:end] = part[:, :top].t()
 
 
-def _write_onednn_product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+def _write_onednn_moment(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """Write ``a b^T`` of (R, N) and (C, N) to (R, C)."""
-    return out.copy_(onednn_product(a, b))
+    return out.copy_(onednn_moment(a, b))
 
 
 def _write_product(a: Tensor, b: Tensor, out: Tensor, splits: int) -> Tensor:

@@ -19,7 +19,7 @@ from polynl_mmdet.ops import (
     set_product_library,
 )
 
-CHANNELS = 256  # as many as it takes
+CHANNELS = 256  # as many as it takes at these few positions
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def test_onednn_is_given_no_second_operand_with_gaps(make, monkeypatch):
 @pytest.mark.parametrize('batch', [1, 2])
 def test_results_and_gradients(batch, method, layout, monkeypatch):
     called = []
-    product = cpu_library.onednn_product
-    for module in ('products', 'literal'):
+    for user in ('products.onednn_product', 'products.onednn_moment', 'literal.onednn_moment'):
+        original = getattr(cpu_library, user.split('.')[1])
         monkeypatch.setattr(
-            f'polynl_mmdet.ops.{module}.onednn_product',
-            lambda a, b: called.append(a.shape) or product(a, b),
+            f'polynl_mmdet.ops.{user}',
+            lambda a, b, f=original: called.append(a.shape) or f(a, b),
         )
     x = make_input((batch, CHANNELS, 9, 23), layout, torch.float32)
     params = make_params(CHANNELS, (True,) * 3, torch.float32, norm=True)
@@ -85,8 +85,9 @@ def test_results_and_gradients(batch, method, layout, monkeypatch):
 @pytest.mark.parametrize(
     ('dtype', 'channels'), [(torch.float32, 64), (torch.float64, 256), (torch.bfloat16, 256)]
 )
-def test_narrow_products_and_other_types_stay_with_torch(dtype, channels, monkeypatch):
+def test_small_products_and_other_types_stay_with_torch(dtype, channels, monkeypatch):
     monkeypatch.setattr('polynl_mmdet.ops.products.onednn_product', None)
+    monkeypatch.setattr('polynl_mmdet.ops.literal.onednn_moment', None)
     params = make_params(channels, dtype=dtype)
     poly_nl(
         make_input((1, channels, 5, 7), dtype=dtype), *params, method='literal'

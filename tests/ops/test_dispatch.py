@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polynl_mmdet.ops.cost import BACKWARD, FORWARD, cheaper_method
+from polynl_mmdet.ops.cost import BACKWARD, FORWARD, KEPT_PROJECTIONS, cheaper_method
 from polynl_mmdet.ops.functions import FORMS
 from polynl_mmdet.ops.parameters import Mixing, Projections
 
@@ -43,7 +43,7 @@ class Recorder(TorchDispatchMode):
         )
 
 
-def trace(method: str, dtype: torch.dtype) -> tuple[Recorder, Recorder]:
+def trace(method: str, dtype: torch.dtype, channels: int = C) -> tuple[Recorder, Recorder]:
     """Record a forward and a backward pass."""
     form = FORMS[method]
     with FakeTensorMode(), torch.no_grad():
@@ -51,9 +51,10 @@ def trace(method: str, dtype: torch.dtype) -> tuple[Recorder, Recorder]:
         def cuda(*shape, dtype=torch.float32):
             return torch.empty(shape, dtype=dtype, device='cuda')
 
-        x, grad = cuda(B, C, H, W, dtype=dtype), cuda(B, C, H, W, dtype=dtype)
-        p = Projections(cuda(C, C), cuda(C, C), None, None)
-        q = Mixing(cuda(C, C), cuda(), cuda(), None)
+        x, grad = (cuda(B, channels, H, W, dtype=dtype) for _ in range(2))
+        square = (channels, channels)
+        p = Projections(cuda(*square), cuda(*square), None, None)
+        q = Mixing(cuda(*square), cuda(), cuda(), None)
         with Recorder() as forward:
             context, kept = form.context(x, p)
             form.mix(x, context, q)
@@ -75,10 +76,17 @@ def test_the_cost_model_counts_what_runs(method, dtype):
         assert found.count('position', torch.float32) == wide
 
 
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_literal_keeps_its_projections_where_there_are_few_positions(dtype):
+    _, backward = trace('literal', dtype, channels=N)
+    products = BACKWARD['literal'].position_products - KEPT_PROJECTIONS
+    assert sum(backward.products.values()) == products
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('compiling', [False, True])
 def test_covariance_of_16_bits_makes_no_float32_copy_of_a_map(dtype, compiling, monkeypatch):
-    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: compiling)
+    monkeypatch.setattr(torch.compiler, '_is_compiling_flag', compiling)
     forward, backward = trace('covariance', dtype)
     assert forward.wide_copies == backward.wide_copies == 0
     # The moments are summed in float32 and stay so.
