@@ -57,12 +57,11 @@ def context_backward(
         grads['b2'] = d_right.sum((0, 2), dtype=acc)
     if needs[0]:
         p = cast(p, columns.dtype)
-        w1, w2 = _batched(p.w1.t(), columns), _batched(p.w2.t(), columns)
         if dx is None:
-            dx = multiply(w1, d_left, last)
+            dx = _multiply(p.w1.t(), d_left, last)
         else:
-            dx = add_product_(layout.view(dx).to(columns.dtype), w1, d_left, last)
-        dx = layout.restore(add_product_(dx, w2, d_right, last))
+            dx = _add_product(layout.view(dx).to(columns.dtype), p.w1.t(), d_left, last)
+        dx = layout.restore(_add_product(dx, p.w2.t(), d_right, last))
     return (dx, *grads.values())
 
 
@@ -74,7 +73,7 @@ def mix(x: Tensor, context: Tensor, q: Mixing) -> Tensor:
     columns = _columns(x, layout)
     q = cast(q, columns.dtype)
     gated = context.to(columns.dtype).unsqueeze(2) * columns
-    y = multiply(_batched(q.w3, columns), gated, layout.channels_last)
+    y = _multiply(q.w3, gated, layout.channels_last)
     if q.b3 is not None:
         y = y + q.b3.unsqueeze(1)
     return layout.restore((q.alpha * columns + q.beta * y).to(x.dtype))
@@ -92,7 +91,7 @@ def mix_backward(
     acc = context.dtype
     q = cast(q, columns.dtype)
     context = context.to(columns.dtype).unsqueeze(2)
-    d_gated = multiply(_batched(q.w3.t(), g), q.beta * g, layout.channels_last)
+    d_gated = _multiply(q.w3.t(), q.beta * g, layout.channels_last)
     grads = dict.fromkeys(q._fields)
     if needs[2] or needs[4]:
         through = _sum_of_outer_products(g, context * columns)
@@ -121,8 +120,30 @@ def _stays_float16(x: Tensor) -> bool:
     return x.dtype == torch.float16 and widens_products(x)
 
 
-def _batched(weight: Tensor, columns: Tensor) -> Tensor:
-    return weight.expand(columns.shape[0], -1, -1)
+def _multiply(
+    weight: Tensor, x: Tensor, channels_last: bool, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return ``weight @ x`` for every sample: (C, C), (B, C, N) -> (B, C, N)."""
+    folded = _fold(x, channels_last)
+    y = multiply(weight.expand(len(folded), -1, -1), folded, channels_last, out_dtype)
+    return _unfold(y, x)
+
+
+def _add_product(target: Tensor, weight: Tensor, x: Tensor, channels_last: bool) -> Tensor:
+    """Return ``target + weight @ x``, which ``target`` may be written over with."""
+    folded = _fold(x, channels_last)
+    weights = weight.expand(len(folded), -1, -1)
+    return _unfold(add_product_(_fold(target, channels_last), weights, folded, channels_last), x)
+
+
+def _fold(t: Tensor, channels_last: bool) -> Tensor:
+    """Return channels-last (B, C, N) as (1, C, B N), what one weight for all samples allows."""
+    return t.transpose(1, 2).flatten(0, 1).t()[None] if channels_last else t
+
+
+def _unfold(t: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`_fold`."""
+    return t if t.shape == like.shape else t[0].t().unflatten(0, (len(like), -1)).transpose(1, 2)
 
 
 def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, Tensor]:
@@ -130,8 +151,8 @@ def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, 
     last = layout.channels_last
     out_dtype = torch.float32 if columns.dtype == torch.float16 else columns.dtype
     w1, w2, _, _ = cast(p, columns.dtype)
-    left = multiply(_batched(w1, columns), columns, last, out_dtype)
-    right = multiply(_batched(w2, columns), columns, last, out_dtype)
+    left = _multiply(w1, columns, last, out_dtype)
+    right = _multiply(w2, columns, last, out_dtype)
     _, _, b1, b2 = cast(p, out_dtype)
     left = left if b1 is None else left + b1.unsqueeze(1)
     right = right if b2 is None else right + b2.unsqueeze(1)
@@ -141,5 +162,6 @@ def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, 
 def _sum_of_outer_products(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
     if uses_onednn(a) and same_layout(a, b):
+        a, b = (_fold(t, channels_last=t.stride(2) != 1) for t in (a, b))
         return sum(onednn_moment(x, y) for x, y in zip(a, b))
     return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulation_dtype(a.dtype))

@@ -72,7 +72,7 @@ def test_results_and_gradients(batch, method, layout, monkeypatch):
     params = make_params(CHANNELS, (True,) * 3, torch.float32, norm=True)
     grad = make_input(x.shape, dtype=torch.float32, seed=7).detach()
     found = with_grads(with_norm(poly_nl, method=method), x, params, grad)
-    assert len(called) > 4 * batch
+    assert len(called) > 4
     wide = [p.detach().double().requires_grad_() for p in params]
     wide_x = x.detach().double().requires_grad_()
     exact = with_grads(with_norm(poly_nl_reference), wide_x, wide, grad.double())
