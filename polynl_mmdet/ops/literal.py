@@ -7,6 +7,8 @@ its range; on CUDA only where a product's operands would.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -95,8 +97,8 @@ def mix_backward(
     grads = dict.fromkeys(q._fields)
     if needs[2] or needs[4]:
         through = _sum_of_outer_products(g, context * columns)
-        grads['w3'] = q.beta * through
-        grads['beta'] = (q.w3 * through).sum()
+        grads['beta'] = torch.dot(q.w3.flatten().to(acc), through.flatten())
+        grads['w3'] = through.mul_(q.beta)
     if needs[3]:
         grads['alpha'] = (g * columns).sum(dtype=acc)
     if q.b3 is not None:
@@ -163,5 +165,5 @@ def _sum_of_outer_products(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
     if uses_onednn(a) and same_layout(a, b):
         a, b = (_fold(t, channels_last=t.stride(2) != 1) for t in (a, b))
-        return sum(onednn_moment(x, y) for x, y in zip(a, b))
+        return reduce(Tensor.add_, (onednn_moment(x, y) for x, y in zip(a, b)))
     return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulation_dtype(a.dtype))

@@ -104,7 +104,7 @@ def poly_nl(
                 context, x = Context.apply(method, x, *p)
                 return Mix.apply(method, x, norm(context), *q)
             form = FORMS[method]
-            context, _ = form.context(x, p)
+            context = form.context(x, p)[0]  # what it keeps besides is released
             return form.mix(x, norm(context), q)
 
 

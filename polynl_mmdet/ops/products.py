@@ -110,13 +110,15 @@ def _combine_onednn(
     channels, count = x.shape[1:]
     length = _PIECE // (channels if channels_last else count)
     step = max(1, length) if channels_last else max(32, length // 32 * 32)
+    whole = step >= (count if channels_last else channels)
     for t, m, s in zip(target, matrix, x):
-        if channels_last:
-            for place, rows in zip(t.t().split(step), s.t().split(step)):
-                combine(place, onednn_product(rows, m))
-        else:
-            for place, rows in zip(t.split(step), m.split(step)):
-                combine(place, onednn_product(rows, s.t()))
+        # The rows of a product a b^T and of its place.
+        place, a, b = (t.t(), s.t(), m) if channels_last else (t, m, s.t())
+        if whole:
+            combine(place, onednn_product(a, b))
+            continue
+        for part, rows in zip(place.split(step), a.split(step)):
+            combine(part, onednn_product(rows, b))
     return target
 
 
