@@ -3,7 +3,8 @@
     python benchmarks/calibrate.py --threads 2
 
 Prints the rows of ``RATES`` in polynl_mmdet/ops/cost.py for this machine, then times both forms
-over a grid of shapes and shows what the present table's choice costs against the better form.
+over a grid of shapes, in both memory formats, and shows what the present table's choice costs
+against the better form and against the published order by three 1 x 1 convolutions.
 """
 
 from __future__ import annotations
@@ -15,23 +16,27 @@ from os.path import abspath, dirname
 sys.path[0] = dirname(dirname(abspath(__file__)))
 
 import argparse  # noqa: E402
+from functools import partial  # noqa: E402
+from itertools import product  # noqa: E402
 from statistics import median  # noqa: E402
 
 import torch  # noqa: E402
 
 from benchmarks.measure import interleaved_times, machine, markdown  # noqa: E402
-from benchmarks.rivals import make_parameters  # noqa: E402
+from benchmarks.rivals import LAST, make_parameters, poly_nl_by_conv2d  # noqa: E402
 from polynl_mmdet.ops import poly_nl  # noqa: E402
 from polynl_mmdet.ops.cost import cheaper_method  # noqa: E402
+from polynl_mmdet.ops.cpu_library import library_in_use  # noqa: E402
 from polynl_mmdet.ops.layout import Positions  # noqa: E402
 from polynl_mmdet.ops.precision import accumulation_dtype  # noqa: E402
-from polynl_mmdet.ops.products import cross_moment, multiply  # noqa: E402
+from polynl_mmdet.ops.products import cross_moment, left_multiply, multiply  # noqa: E402
 
 # Channels, and positions, of the products that rates are measured with. The forms come close where
 # there are about as many of one as of the other; a GPU takes longer to start a small product than
 # to compute it.
 SIDE = {'cpu': 512, 'cuda': 4096}
-GRID = [(b, c, n) for b in (1, 4) for c in (16, 64, 256, 1024) for n in (1, 49, 400, 1600)]
+# Batch, channels, and the side of a square map.
+GRID = [(b, c, side) for b in (1, 2, 8) for c in (16, 64, 256, 1024) for side in (1, 7, 20, 40)]
 # What counts as equally fast.
 TOLERANCE = 1.05
 
@@ -55,7 +60,7 @@ def main() -> None:
     print(machine(args.device))
     for name in args.dtypes:
         show_rates(getattr(torch, name), args.device, budget)
-    grid = [(1, 16, 49), (1, 64, 16)] if args.quick else GRID
+    grid = [(1, 16, 7), (1, 64, 4)] if args.quick else GRID
     choices = {}
     for name in args.dtypes:
         found = show_choices(getattr(torch, name), args.device, grid, budget / 10)
@@ -79,7 +84,7 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
             'product': lambda: multiply(matrix, x.to(wide), False),
             'moment': lambda: cross_moment(x, x, layout),
             'cross': lambda: cross_moment(g, x, layout),
-            'square': lambda: torch.matmul(square[0], square),
+            'square': lambda: left_multiply(square[0], square),
             'pass': lambda: x * g,
             'small': lambda: small * small,
         },
@@ -87,8 +92,9 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
         budget,
     )
     seconds = {name: median(times) for name, times in found.items()}
+    table = 'onednn' if library_in_use(kind) == 'onednn' else kind
     print(
-        f'({kind!r}, {dtype}): Rates('
+        f'({table!r}, {dtype}): Rates('
         f'{2 * side**3 / seconds["product"]:.1e}, '
         f'{seconds["moment"] / seconds["product"]:.2f}, '
         f'{seconds["cross"] / seconds["product"]:.2f}, '
@@ -101,58 +107,62 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
 def show_choices(
     dtype: torch.dtype, device: str, grid: list[tuple[int, int, int]], budget: float
 ) -> dict[str, tuple[float, float]]:
-    """Print both forms' times over a grid, and the choice with what it costs.
+    """Print the times of both forms and of 1 x 1 convolutions over a grid, and the choice.
 
     Returns:
         dict[str, tuple[float, float]]: By case, the chosen form's time in multiples of the better
-        one's and of literal's.
+        one's and of the convolutions'.
     """
     rows = []
     ratios = {}
-    for batch, channels, count in grid:
-        x = torch.randn(batch, channels, count, device=device).to(dtype).requires_grad_()
+    for (batch, channels, side), last in product(grid, (False, True)):
+        x = torch.randn(batch, channels, side, side, device=device).to(dtype)
+        x = x.to(memory_format=torch.channels_last) if last else x
+        x.requires_grad_()
         grad = torch.randn_like(x)
         # As in training with AMP, weights stay in float32.
         params = make_parameters(channels, x.new_empty(0, dtype=accumulation_dtype(dtype)))
+        forms = {m: partial(poly_nl, method=m) for m in ('literal', 'covariance')}
+        forms['conv2d'] = poly_nl_by_conv2d
 
-        def forward(method, x=x, params=params):
+        def forward(form, x=x, params=params):
             with torch.no_grad():
-                poly_nl(x, *params, method=method)
+                form(x, *params)
 
-        def step(method, x=x, params=params, grad=grad):
-            torch.autograd.grad(poly_nl(x, *params, method=method), (x, *params), grad)
+        def step(form, x=x, params=params, grad=grad):
+            torch.autograd.grad(form(x, *params), (x, *params), grad)
 
         for label, run, backward in (('forward', forward, False), ('step', step, True)):
             found = interleaved_times(
-                {m: lambda r=run, m=m: r(m) for m in ('literal', 'covariance')}, device, budget
+                {name: partial(run, form) for name, form in forms.items()}, device, budget
             )
-            times = {method: median(all_of_it) for method, all_of_it in found.items()}
-            chosen = cheaper_method(x.shape, dtype, x.device.type, backward)
-            case = f'({batch}, {channels}, {count}), {label}'
-            best, literal = min(times.values()), times['literal']
-            ratios[case] = times[chosen] / best, times[chosen] / literal
-            rows.append(
-                [
-                    case,
-                    f'{times["literal"] * 1e3:.2f}',
-                    f'{times["covariance"] * 1e3:.2f}',
-                    chosen,
-                    f'{ratios[case][0]:.2f}',
-                ]
-            )
+            times = {name: median(all_of_it) for name, all_of_it in found.items()}
+            kind = x.device.type
+            chosen = cheaper_method(x.shape, dtype, kind, backward, library_in_use(kind))
+            case = f'{tuple(x.shape)}{LAST if last else ""}, {label}'
+            best = min(times['literal'], times['covariance'])
+            ratios[case] = times[chosen] / best, times[chosen] / times['conv2d']
+            cells = [f'{seconds * 1e3:.2f}' for seconds in times.values()]
+            rows.append([case, *cells, chosen, *(f'{ratio:.2f}' for ratio in ratios[case])])
     print(f'\n{dtype}\n')
-    print(markdown(['', 'literal ms', 'covariance ms', 'chosen', 'x the better'], rows))
+    header = ['', *(f'{name} ms' for name in forms), 'chosen', 'x the better', 'x conv2d']
+    print(markdown(header, rows))
     return ratios
 
 
 def show_summary(choices: dict[str, tuple[float, float]]) -> None:
-    """Print how many choices were right, and those that are slower than literal."""
+    """Print how many choices were right, and those that are slower than the convolutions."""
     near = sum(better <= TOLERANCE for better, _ in choices.values())
     print(f'\n{near} of {len(choices)} choices take at most {TOLERANCE} x the better form')
     slower = [
-        f'{case} ({literal:.2f} x)' for case, (_, literal) in choices.items() if literal > TOLERANCE
+        f'{case} ({convolutions:.2f} x)'
+        for case, (_, convolutions) in choices.items()
+        if convolutions > TOLERANCE
     ]
-    print(f'slower than literal by more: {"; ".join(slower) or "none"}')
+    print(
+        f'{len(slower)} take more than {TOLERANCE} x the published order by convolutions: '
+        f'{"; ".join(slower) or "none"}'
+    )
 
 
 if __name__ == '__main__':

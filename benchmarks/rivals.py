@@ -89,7 +89,11 @@ def poly_nl_rivals(channels: int, like: Tensor) -> Iterator[tuple[str, Rival]]:
 def poly_nl_by_conv2d(
     x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, alpha: Tensor, beta: Tensor
 ) -> Tensor:
-    """Compute Poly-NL as one would write it at first: three 1 x 1 convolutions and autograd."""
+    """Compute Poly-NL as one would write it at first: three 1 x 1 convolutions and autograd.
+
+    Weights are cast to the dtype of ``x``, as autocast does.
+    """
+    w1, w2, w3, alpha, beta = (t.to(x.dtype) for t in (w1, w2, w3, alpha, beta))
     left, right = (F.conv2d(x, w[:, :, None, None]) for w in (w1, w2))
     context = (left * right).mean((2, 3), keepdim=True)
     return alpha * x + beta * F.conv2d(context * x, w3[:, :, None, None])

@@ -66,15 +66,20 @@ BACKWARD = {
 # Of literal's backward products those that it does without where it keeps its projections.
 KEPT_PROJECTIONS = 2
 
-# CPU: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads. Position products and moments are
-# measured in every dtype; channel products and passes in float32, from both forms' times at N
-# between 0.5 C and 2 C, and carried over to the others. benchmarks/calibrate.py measures them anew.
+# cpu: 2 cores of an AMD EPYC (Zen 4), torch 2.13, two threads, products by PyTorch's library.
+# onednn: 2 cores of an AMD EPYC (Zen 5), where they go to oneDNN. Position products and moments are
+# measured in every dtype; passes, which a cache makes ten times faster or slower, from both forms'
+# times over a grid of shapes. benchmarks/calibrate.py measures them anew.
 # CUDA: not measured; a data-centre GPU's data sheet, and every product at the same rate.
 RATES = {
     ('cpu', torch.float32): Rates(1.8e11, 0.80, 0.95, 1.3e11, 3.0e10, 4e-6),
     ('cpu', torch.float64): Rates(9.0e10, 0.80, 1.0, 6.5e10, 3.0e10, 4e-6),
     ('cpu', torch.bfloat16): Rates(4.0e11, 1.6, 2.3, 1.3e11, 1.5e10, 4e-6),
     ('cpu', torch.float16): Rates(1.4e11, 0.60, 0.9, 1.3e11, 1.0e10, 4e-6),
+    ('onednn', torch.float32): Rates(4.4e11, 0.85, 1.1, 4.4e11, 2.0e10, 2e-6),
+    ('onednn', torch.float64): Rates(9.2e10, 0.68, 0.9, 9.3e10, 2.0e10, 7e-6),
+    ('onednn', torch.bfloat16): Rates(7.9e11, 1.6, 2.3, 3.0e11, 1.2e10, 3e-6),
+    ('onednn', torch.float16): Rates(4.0e11, 1.1, 1.1, 4.4e11, 1.2e10, 2e-6),
     ('cuda', torch.float32): Rates(4e13, 1.0, 1.0, 4e13, 2e12, 5e-6),
     ('cuda', torch.float64): Rates(2e13, 1.0, 1.0, 2e13, 2e12, 5e-6),
     ('cuda', torch.bfloat16): Rates(4e14, 1.0, 1.0, 4e13, 2e12, 5e-6),
@@ -83,7 +88,11 @@ RATES = {
 
 
 def cheaper_method(
-    shape: Sequence[int], dtype: torch.dtype, device_type: str, needs_grad: bool
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device_type: str,
+    needs_grad: bool,
+    library: str = 'torch',
 ) -> str:
     """Return 'literal' or 'covariance', whichever is expected to take less time.
 
@@ -92,20 +101,26 @@ def cheaper_method(
         dtype (torch.dtype): What the layer computes in.
         device_type (str): As in ``torch.device.type``; devices without a table count as 'cuda'.
         needs_grad (bool): Whether a backward pass will follow.
+        library (str): What multiplies on a CPU, 'torch' or 'onednn'. Defaults to 'torch'.
 
     Returns:
         str: The method.
     """
-    literal = seconds('literal', shape, dtype, device_type, needs_grad)
-    covariance = seconds('covariance', shape, dtype, device_type, needs_grad)
+    literal = seconds('literal', shape, dtype, device_type, needs_grad, library)
+    covariance = seconds('covariance', shape, dtype, device_type, needs_grad, library)
     return 'literal' if literal < covariance else 'covariance'
 
 
 def seconds(
-    method: str, shape: Sequence[int], dtype: torch.dtype, device_type: str, needs_grad: bool
+    method: str,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device_type: str,
+    needs_grad: bool,
+    library: str = 'torch',
 ) -> float:
     """Return the modelled time of one forward (and backward) pass, as in cheaper_method."""
-    table = 'cpu' if device_type == 'cpu' else 'cuda'
+    table = 'cuda' if device_type != 'cpu' else 'onednn' if library == 'onednn' else 'cpu'
     rates = RATES.get((table, dtype)) or RATES[table, torch.float32]
     parts = [FORWARD[method]] + ([BACKWARD[method]] if needs_grad else [])
     work = Work(*(sum(counts) for counts in zip(*parts)))

@@ -46,18 +46,22 @@ def product_library() -> str:
     return _faster_library() if name == 'auto' else name
 
 
-def uses_onednn(x: Tensor) -> bool:
-    """Return whether products of (B, C, N) ``x`` go to oneDNN.
+def library_in_use(device_type: str) -> str:
+    """Return the library of products on a device now, 'torch' or 'onednn'.
 
-    Under a compiler, and under a dispatch mode that counts or fakes operations, they do not.
+    Under a compiler, and under a dispatch mode that counts or fakes operations, it is 'torch', and
+    nothing is measured.
     """
+    plain = not torch.compiler.is_compiling() and _get_current_dispatch_mode() is None
+    return product_library() if plain and device_type == 'cpu' else 'torch'
+
+
+def uses_onednn(x: Tensor) -> bool:
+    """Return whether products of (B, C, N) ``x`` go to oneDNN."""
     return (
         x.dtype == torch.float32
-        and x.device.type == 'cpu'
-        and not torch.compiler.is_compiling()
-        and _get_current_dispatch_mode() is None
+        and library_in_use(x.device.type) == 'onednn'
         and 2.0 * x.shape[2] * x.shape[1] ** 2 >= _LEAST_OPERATIONS
-        and product_library() == 'onednn'
     )
 
 

@@ -19,6 +19,9 @@ from .parameters import Mixing, Projections, cast
 from .precision import accumulation_dtype
 from .products import add_product_, multiply, widens_products
 
+# Positions of a sample, up to which copying a batch costs less than a product for each sample.
+_FEW = 64
+
 
 def context(x: Tensor, p: Projections) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Compute the context (B, C) from both projections.
@@ -43,16 +46,16 @@ def context_backward(
 ) -> tuple[Tensor | None, ...]:
     """Compute the gradients of :func:`context`, from the projections or with them made again."""
     layout = Positions(x)
-    columns = _columns(x, layout)
-    acc, last = d_context.dtype, layout.channels_last
+    columns, last = _columns(x, layout)
+    acc = d_context.dtype
     left, right = kept or _projections(x, p, layout)
     share = (d_context / layout.count).to(columns.dtype).unsqueeze(2)
     d_left, d_right = share * right, share * left
     grads = dict.fromkeys(p._fields)
     if needs[1]:
-        grads['w1'] = _sum_of_outer_products(d_left, columns)
+        grads['w1'] = _sum_of_outer_products(d_left, columns, last)
     if needs[2]:
-        grads['w2'] = _sum_of_outer_products(d_right, columns)
+        grads['w2'] = _sum_of_outer_products(d_right, columns, last)
     if p.b1 is not None:
         grads['b1'] = d_left.sum((0, 2), dtype=acc)
     if p.b2 is not None:
@@ -63,7 +66,7 @@ def context_backward(
             dx = _multiply(p.w1.t(), d_left, last)
         else:
             dx = _add_product(layout.view(dx).to(columns.dtype), p.w1.t(), d_left, last)
-        dx = layout.restore(_add_product(dx, p.w2.t(), d_right, last))
+        dx = _restore(_add_product(dx, p.w2.t(), d_right, last), layout)
     return (dx, *grads.values())
 
 
@@ -72,13 +75,13 @@ def mix(x: Tensor, context: Tensor, q: Mixing) -> Tensor:
     if _stays_float16(x):  # a (.) x may leave its range, W3 diag(a) rather not
         return covariance.mix(x, context, q)
     layout = Positions(x)
-    columns = _columns(x, layout)
+    columns, last = _columns(x, layout)
     q = cast(q, columns.dtype)
     gated = context.to(columns.dtype).unsqueeze(2) * columns
-    y = _multiply(q.w3, gated, layout.channels_last)
+    y = _multiply(q.w3, gated, last)
     if q.b3 is not None:
         y = y + q.b3.unsqueeze(1)
-    return layout.restore((q.alpha * columns + q.beta * y).to(x.dtype))
+    return _restore((q.alpha * columns + q.beta * y).to(x.dtype), layout)
 
 
 def mix_backward(
@@ -88,15 +91,15 @@ def mix_backward(
     if _stays_float16(x):
         return covariance.mix_backward(grad, x, context, q, needs)
     layout = Positions(x)
-    columns = _columns(x, layout)
-    g = layout.view(grad).to(columns.dtype)
+    columns, last = _columns(x, layout)
+    g, _ = _columns(grad, layout)
     acc = context.dtype
     q = cast(q, columns.dtype)
     context = context.to(columns.dtype).unsqueeze(2)
-    d_gated = _multiply(q.w3.t(), q.beta * g, layout.channels_last)
+    d_gated = _multiply(q.w3.t(), q.beta * g, last)
     grads = dict.fromkeys(q._fields)
     if needs[2] or needs[4]:
-        through = _sum_of_outer_products(g, context * columns)
+        through = _sum_of_outer_products(g, context * columns, last)
         grads['beta'] = torch.dot(q.w3.flatten().to(acc), through.flatten())
         grads['w3'] = through.mul_(q.beta)
     if needs[3]:
@@ -107,14 +110,27 @@ def mix_backward(
         if needs[4]:
             grads['beta'] = grads['beta'] + torch.dot(grad_sum, q.b3.to(acc))
     d_context = (d_gated * columns).sum(2, dtype=acc)
-    dx = layout.restore(torch.addcmul(q.alpha * g, context, d_gated)) if needs[0] else None
+    dx = _restore(torch.addcmul(q.alpha * g, context, d_gated), layout) if needs[0] else None
     return (dx, d_context, *grads.values())
 
 
-def _columns(x: Tensor, layout: Positions) -> Tensor:
-    """Return (B, C, N), float16 widened."""
+def _columns(x: Tensor, layout: Positions, widen: bool = True) -> tuple[Tensor, bool]:
+    """Return (B, C, N), float16 widened, and whether its channels are side by side.
+
+    In a batch of few positions on a CPU they are made to be, so that one product takes all samples.
+    """
     columns = layout.view(x)
-    return columns.float() if x.dtype == torch.float16 else columns
+    if widen and x.dtype == torch.float16:
+        columns = columns.float()
+    few = len(x) > 1 and layout.count <= _FEW and x.device.type == 'cpu'
+    if few and not torch.compiler.is_compiling():
+        return columns.transpose(1, 2).contiguous().transpose(1, 2), True
+    return columns, layout.channels_last
+
+
+def _restore(t: Tensor, layout: Positions) -> Tensor:
+    """Return (B, C, N) in the shape and the memory format of the input."""
+    return layout.restore(t if layout.channels_last else t.contiguous())
 
 
 def _stays_float16(x: Tensor) -> bool:
@@ -149,8 +165,7 @@ def _unfold(t: Tensor, like: Tensor) -> Tensor:
 
 
 def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, Tensor]:
-    columns = layout.view(x) if _stays_float16(x) else _columns(x, layout)
-    last = layout.channels_last
+    columns, last = _columns(x, layout, widen=not _stays_float16(x))
     out_dtype = torch.float32 if columns.dtype == torch.float16 else columns.dtype
     w1, w2, _, _ = cast(p, columns.dtype)
     left = _multiply(w1, columns, last, out_dtype)
@@ -161,9 +176,9 @@ def _projections(x: Tensor, p: Projections, layout: Positions) -> tuple[Tensor, 
     return left, right
 
 
-def _sum_of_outer_products(a: Tensor, b: Tensor) -> Tensor:
+def _sum_of_outer_products(a: Tensor, b: Tensor, channels_last: bool) -> Tensor:
     """Return the sum over samples and positions of ``a_n b_n^T``: (B, C, N) twice -> (C, C)."""
+    a, b = (_fold(t, channels_last) for t in (a, b))
     if uses_onednn(a) and same_layout(a, b):
-        a, b = (_fold(t, channels_last=t.stride(2) != 1) for t in (a, b))
         return reduce(Tensor.add_, (onednn_moment(x, y) for x, y in zip(a, b)))
     return torch.bmm(a, b.transpose(1, 2)).sum(0, dtype=accumulation_dtype(a.dtype))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import traceable
 from .cost import cheaper_method
+from .cpu_library import library_in_use
 from .functions import FORMS, Context, Mix
 from .naive import poly_nl_reference
 from .parameters import group_parameters
@@ -99,7 +100,7 @@ def poly_nl(
                     t is not None and t.requires_grad for t in (x, *p, *q)
                 )
                 choose = cheaper_method if torch.compiler.is_compiling() else _cached_method
-                method = choose(x.shape, x.dtype, kind, wanted)
+                method = choose(x.shape, x.dtype, kind, wanted, library_in_use(kind))
             if torch.is_grad_enabled():
                 context, x = Context.apply(method, x, *p)
                 return Mix.apply(method, x, norm(context), *q)
