@@ -41,7 +41,8 @@ from benchmarks.study import store, stored
 from polynl_mmdet.errors import InputError, one_line_errors
 
 LAYERS = {
-    'PolyNL': {},
+    'PolyNL': dict(context_norm=dict(type='LN')),
+    'PolyNL-published': dict(type='PolyNL'),
     'NonLocal2d': {},
     'DisentangledNonLocal': {},
     'PyramidNonLocal': {},
@@ -52,6 +53,9 @@ LAYERS = {
     'ContextBlock': dict(ratio=1 / 16),
     'SqueezeExcitation': {},
     'SpatialBias': {},
+    'ReLULinearAttention': {},
+    'AgentAttention': {},
+    'GlobalResponseNorm': {},
 }
 PARTS = ('sites', 'scaling', 'networks')
 SITES = ((1024, 50, 84), (256, 50, 84))
@@ -65,13 +69,13 @@ PAIRS = {
     'PyramidNonLocal': (0, 1 / 4 + 1 / 16 + 1 / 64),
     'GeneralizedAttention': (8, 1 / 4),
 }
-MARKS = 'os^vD<>PX*h'
+MARKS = 'oos^vD<>PX*hpd8'
 
 
 def build(name: str, channels: int) -> nn.Module:
     """nn.Module: a layer as in a trained network, away from its initial zeros."""
     torch.manual_seed(0)
-    layer = MODELS.build(dict(type=name, in_channels=channels, **LAYERS[name]))
+    layer = MODELS.build({'type': name, 'in_channels': channels, **LAYERS[name]})
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -209,7 +213,7 @@ def plot(rows: list[dict], path: Path) -> None:
         for mark, name in zip(MARKS, dict.fromkeys(row['name'] for row in rows)):
             mine = [row for row in rows if row['name'] == name and quantity in row]
             counts = [row['shape'][1] * row['shape'][2] for row in mine]
-            # Ten colours for the ten others.
+            # The others' colours repeat after ten, their marks do not.
             style = dict(color='black', lw=2) if name == 'PolyNL' else dict(lw=1.2)
             values = [scale * row[quantity] for row in mine]
             panel.curves.append((name, mark + '-', counts, values, style))

@@ -38,7 +38,7 @@ from benchmarks.measure import (  # noqa: E402
 from polynl_mmdet.errors import one_line_errors  # noqa: E402
 
 LAYERS = {
-    'PolyNL': dict(type='PolyNL'),
+    'PolyNL': dict(type='PolyNL', context_norm=dict(type='LN')),
     'NonLocal2d': dict(type='NonLocal2d', reduction=2),
     'ContextBlock': dict(type='ContextBlock', ratio=1 / 16),
 }
