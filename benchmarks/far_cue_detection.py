@@ -30,7 +30,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from benchmarks.measure import machine, markdown
-from benchmarks.study import mean_and_spread, run_all, run_name, take_up
+from benchmarks.study import mean_and_spread, read_config, run_all, run_name, take_up
 from polynl_mmdet.datasets.toy.far_cue import MIN_DISTANCE, make_toy_far_cue
 from polynl_mmdet.errors import InputError, one_line_errors
 
@@ -100,7 +100,7 @@ def reach(config: Path, size: int = 512) -> int:
 
 def config_of_run(layer: str, rate: float, seed: int, epochs: int) -> Config:
     """Config: of one training, whose arguments are those of :func:`train`."""
-    cfg = Config.fromfile(config_of(layer))
+    cfg = read_config(config_of(layer))
     data = f'{DATA.resolve()}/'
     for part in ('train', 'val', 'test'):
         cfg[f'{part}_dataloader'].dataset.data_root = data

@@ -32,6 +32,7 @@ from mmengine.config import Config  # noqa: E402
 from benchmarks.measure import machine  # noqa: E402
 from benchmarks.real_images_montage import draw_montage  # noqa: E402
 from benchmarks.real_images_tables import Part, show_tables  # noqa: E402
+from benchmarks.study import read_config  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 from polynl_mmdet.wider_face.annotations import read_annotations  # noqa: E402
 
@@ -106,7 +107,7 @@ def find_parts(args: argparse.Namespace) -> list[Part]:
 
 def configure(task: str, layer: str, seed: int, args: argparse.Namespace) -> Config:
     """Config: how a detector is trained."""
-    cfg = Config.fromfile(ROOT / 'configs' / 'studies' / CONFIGS[task])
+    cfg = read_config(ROOT / 'configs' / 'studies' / CONFIGS[task])
     root = args.data.resolve() / 'real_study' / task
     cfg.model.backbone.init_cfg.checkpoint = str(weights_file(args).resolve())
     if LAYERS[layer]:

@@ -7,8 +7,23 @@ import statistics
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from pathlib import Path
+from threading import Lock
+
+from mmengine.config import Config
 
 from polynl_mmdet.errors import InputError
+
+_reading = Lock()
+
+
+def read_config(path: Path) -> Config:
+    """Read a config, in one thread at a time.
+
+    mmengine loads ``pkg_resources`` anew for each base of another package, which two threads must
+    not do at once.
+    """
+    with _reading:
+        return Config.fromfile(path)
 
 
 def run_name(job: tuple) -> str:
