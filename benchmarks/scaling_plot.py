@@ -47,6 +47,10 @@ def draw(report: dict, path: Path) -> None:
     draw_panels(panels, path)
 
 
+# Of more curves the legend would hide some: it stands beside the row, whose panels show the same.
+_MOST_INSIDE = 10
+
+
 def draw_panels(panels: list[list[Panel]], path: Path) -> None:
     """Draw rows of panels into a PNG file.
 
@@ -68,7 +72,10 @@ def draw_panels(panels: list[list[Panel]], path: Path) -> None:
                 axis.loglog(xs, ys, style, label=name, ms=4, **more)
         axis.set(title=panel.title, xlabel='positions N', ylabel=panel.label)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        if len(panel.curves) <= _MOST_INSIDE:
+            axis.legend(fontsize=7)
+        elif axis in axes[:, -1]:
+            axis.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)

@@ -12,7 +12,7 @@ from mmengine.fileio import load as load_yaml
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import far_cue_detection, layer_networks, layers
+from benchmarks import far_cue_detection, layer_networks, layers, pyramid_levels
 from benchmarks.measure import markdown
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -80,8 +80,15 @@ def print_layers(report):
 
 # Stored results whose scripts print their tables only after a measurement.
 WITHOUT_COMMAND = {
-    'docs/layers.json': print_layers,
-    'docs/far_cue_detection.json': lambda report: print(far_cue_detection.table(report)),
+    'docs/layers.json': ('docs/comparison.md', print_layers),
+    'docs/far_cue_detection.json': (
+        'docs/comparison.md',
+        lambda report: print(far_cue_detection.table(report)),
+    ),
+    'docs/pyramid_levels.json': (
+        'docs/where_to_insert.md',
+        lambda report: print(pyramid_levels.table(report['levels'], pyramid_levels.LEVELS)),
+    ),
 }
 
 
@@ -93,9 +100,10 @@ def test_pages_show_what_commands_print(tool_server):
 
 
 @pytest.mark.parametrize('path', WITHOUT_COMMAND)
-def test_comparison_shows_what_is_stored(path, capsys):
-    WITHOUT_COMMAND[path](json.loads((ROOT / path).read_text(encoding='utf-8')))
-    check_tables('docs/comparison.md', capsys.readouterr().out, path)
+def test_pages_show_what_is_stored(path, capsys):
+    page, show = WITHOUT_COMMAND[path]
+    show(json.loads((ROOT / path).read_text(encoding='utf-8')))
+    check_tables(page, capsys.readouterr().out, path)
 
 
 def test_every_stored_result_is_shown():
@@ -106,11 +114,16 @@ def test_every_stored_result_is_shown():
 
 def test_readme_has_the_operators_figures():
     ratios = {row['']: row for row in table_of('docs/benchmarks.md', 'geometric mean')}
-    forward, step = re.search(
-        r'([\d.]+) x as fast forward, ([\d.]+) x with backward', README
+    shown = re.search(
+        r'([\d.]+) x as fast forward, ([\d.]+) x with backward; '
+        r'channels last ([\d.]+) x and ([\d.]+) x',
+        README,
     ).groups()
-    assert agrees(forward, float(ratios['N >= 16 C: forward, literal / auto']['geometric mean']))
-    assert agrees(step, float(ratios['N >= 16 C: step, literal / auto']['geometric mean']))
+    rivals = ('conv2d / auto', 'conv2d, channels last / auto, channels last')
+    for i, rival in enumerate(rivals):
+        for j, quantity in enumerate(('forward', 'step')):
+            row = ratios[f'N >= 16 C: {quantity}, {rival}']
+            assert agrees(shown[2 * i + j], float(row['geometric mean']))
     rows = table_of('docs/benchmarks.md', 'NonLocal2d, embedded')
     (row,) = [row for row in rows if row['B x C x H x W'] == '1 x 256 x 50 x 84']
     (times,) = re.findall(r'50 x 84 positions, C = 256 \| ([\d.]+) x as fast', README)
