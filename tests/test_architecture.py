@@ -20,7 +20,7 @@ ALLOWED = {
     'wider_face': set(),
     'datasets': {'wider_face', 'coco_annotations'},
     'evaluation': {'wider_face', 'coco_annotations'},
-    'engine': set(),
+    'engine': {'ops'},
     'deploy': {'ops', 'layers', 'models'},
     'visualization': {'wider_face'},
 }

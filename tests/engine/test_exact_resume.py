@@ -11,6 +11,7 @@ from mmengine.runner import IterBasedTrainLoop
 from toy_training import differences, trace, train
 
 from polynl_mmdet.engine import load_checkpoint
+from polynl_mmdet.ops import cpu_library, product_library
 
 ASPECT = dict(type='AspectRatioBatchSampler')
 SETTINGS = {
@@ -97,6 +98,14 @@ def test_without_the_hook_it_is_not_equal(tmp_path):
     train(tmp_path / 'parts', stop=9, **options)
     resumed = trace(train(tmp_path / 'parts', resume=True, **options))
     assert 'weights.head.weight' in differences(whole, resumed)
+
+
+def test_the_library_of_products_goes_with_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu_library, '_requested', 'onednn')
+    train(tmp_path, seed=5, stop=9)
+    monkeypatch.setattr(cpu_library, '_requested', 'torch')
+    train(tmp_path, seed=None, resume=True)
+    assert product_library() == 'onednn'
 
 
 def test_several_interruptions(tmp_path):

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from polynl_mmdet.engine.hooks.runner_parts import bare_model, optim_wrappers
 from polynl_mmdet.engine.resume.data_position import DataPosition, batch_shape
 from polynl_mmdet.engine.resume.random_state import generator_states, set_generator_states
+from polynl_mmdet.ops import product_library, set_product_library
 
 KEY = 'resume_state'
 
@@ -24,6 +25,7 @@ class ResumeStateHook(Hook):
     mmengine keeps weights, optimizer, schedules, loss scale, averages and log. This hook adds:
 
     - the states of Python's, NumPy's, torch's and CUDA's generators, of every process;
+    - the library of Poly-NL's products on a CPU, which each process else chooses by a measurement;
     - the place in the data, so that a checkpoint in the middle of an epoch goes on from there;
     - norm statistics of the other processes, which differ where norms are not synchronised;
     - the gradients that ``accumulative_counts`` is adding up (with one process);
@@ -82,6 +84,8 @@ class ResumeStateHook(Hook):
             if name in loaded['gradients']:
                 parameter.grad = loaded['gradients'][name].to(parameter.device)
         set_generator_states(own['generators'])
+        if 'products' in own:
+            set_product_library(own['products'])
         if not loaded['validated'] and _validation_is_due(runner, self._position):
             runner.logger.info('The validation that the interrupted run did not come to')
             runner.val_loop.run()
@@ -128,6 +132,7 @@ class ResumeStateHook(Hook):
         named = bare_model(runner).named_buffers()
         return dict(
             generators=self._before_val or generator_states(),
+            products=product_library(),
             data=self._position.state(),
             buffers={name: buffer.cpu() for name, buffer in named} if get_rank() else None,
         )
