@@ -1,10 +1,13 @@
 """Measure the coefficients of the operator's cost model and how well it chooses.
 
     python benchmarks/calibrate.py --threads 2
+    python benchmarks/calibrate.py --device cuda --save
 
 Prints the rows of ``RATES`` in polynl_mmdet/ops/cost.py for this machine, then times both forms
-over a grid of shapes, in both memory formats, and shows what the present table's choice costs
-against the better form and against the published order by three 1 x 1 convolutions.
+over a grid of shapes, in both memory formats, and shows what the choice by these rates costs
+against the better form and against the published order by three 1 x 1 convolutions. --save keeps
+the rates for this device, torch and settings: from the next process on they decide instead of the
+table.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ import torch  # noqa: E402
 from benchmarks.measure import interleaved_times, machine, markdown  # noqa: E402
 from benchmarks.rivals import LAST, make_parameters, poly_nl_by_conv2d  # noqa: E402
 from polynl_mmdet.ops import poly_nl  # noqa: E402
-from polynl_mmdet.ops.cost import cheaper_method  # noqa: E402
+from polynl_mmdet.ops.cost import Rates, cheaper_method  # noqa: E402
 from polynl_mmdet.ops.cpu_library import library_in_use  # noqa: E402
 from polynl_mmdet.ops.layout import Positions  # noqa: E402
+from polynl_mmdet.ops.measured_rates import measured_rates, store_rates  # noqa: E402
 from polynl_mmdet.ops.precision import accumulation_dtype  # noqa: E402
 from polynl_mmdet.ops.products import cross_moment, left_multiply, multiply  # noqa: E402
 
@@ -52,24 +56,33 @@ def main() -> None:
         '--dtypes', nargs='+', default=['float32', 'float64', 'bfloat16', 'float16']
     )
     parser.add_argument('--budget', type=float, default=1.0, help='seconds a measurement')
+    parser.add_argument(
+        '--save',
+        action='store_true',
+        help="keep the rates in the user's cache, where the layer reads them",
+    )
     parser.add_argument('--quick', action='store_true', help='one round, two shapes')
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     budget = 0.0 if args.quick else args.budget
     print(machine(args.device))
-    for name in args.dtypes:
-        show_rates(getattr(torch, name), args.device, budget)
+    kind = torch.device(args.device).type
+    dtypes = [getattr(torch, name) for name in args.dtypes]
+    rates = {dtype: show_rates(dtype, args.device, budget) for dtype in dtypes}
+    if args.save:
+        print(f'wrote {store_rates(kind, library_in_use(kind), rates)}')
     grid = [(1, 16, 7), (1, 64, 4)] if args.quick else GRID
     choices = {}
-    for name in args.dtypes:
-        found = show_choices(getattr(torch, name), args.device, grid, budget / 10)
+    for name, dtype in zip(args.dtypes, dtypes):
+        used = rates[dtype] if args.save else measured_rates(kind, dtype, library_in_use(kind))
+        found = show_choices(dtype, args.device, grid, budget / 10, used)
         choices.update({f'{name} {case}': ratios for case, ratios in found.items()})
     show_summary(choices)
 
 
-def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
-    """Print one row of the table."""
+def show_rates(dtype: torch.dtype, device: str, budget: float) -> Rates:
+    """Measure one row of the table, print and return it."""
     kind = torch.device(device).type
     side = SIDE[kind]
     x, g = (torch.randn(1, side, side, device=device).to(dtype) for _ in range(2))
@@ -93,19 +106,24 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> None:
     )
     seconds = {name: median(times) for name, times in found.items()}
     table = 'onednn' if library_in_use(kind) == 'onednn' else kind
-    print(
-        f'({table!r}, {dtype}): Rates('
-        f'{2 * side**3 / seconds["product"]:.1e}, '
-        f'{seconds["moment"] / seconds["product"]:.2f}, '
-        f'{seconds["cross"] / seconds["product"]:.2f}, '
-        f'{2 * side**3 / seconds["square"]:.1e}, '
-        f'{3 * x.numel() * x.element_size() / seconds["pass"]:.1e}, '
-        f'{seconds["small"]:.0e}),'
+    rates = Rates(
+        position_products=2 * side**3 / seconds['product'],
+        second_moment=seconds['moment'] / seconds['product'],
+        cross_moment=seconds['cross'] / seconds['product'],
+        channel_products=2 * side**3 / seconds['square'],
+        passes=3 * x.numel() * x.element_size() / seconds['pass'],
+        overhead=seconds['small'],
     )
+    print(f'({table!r}, {dtype}): Rates({", ".join(f"{value:.2g}" for value in rates)}),')
+    return rates
 
 
 def show_choices(
-    dtype: torch.dtype, device: str, grid: list[tuple[int, int, int]], budget: float
+    dtype: torch.dtype,
+    device: str,
+    grid: list[tuple[int, int, int]],
+    budget: float,
+    rates: Rates | None,
 ) -> dict[str, tuple[float, float]]:
     """Print the times of both forms and of 1 x 1 convolutions over a grid, and the choice.
 
@@ -138,7 +156,7 @@ def show_choices(
             )
             times = {name: median(all_of_it) for name, all_of_it in found.items()}
             kind = x.device.type
-            chosen = cheaper_method(x.shape, dtype, kind, backward, library_in_use(kind))
+            chosen = cheaper_method(x.shape, dtype, kind, backward, library_in_use(kind), rates)
             case = f'{tuple(x.shape)}{LAST if last else ""}, {label}'
             best = min(times['literal'], times['covariance'])
             ratios[case] = times[chosen] / best, times[chosen] / times['conv2d']

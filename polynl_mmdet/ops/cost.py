@@ -93,6 +93,7 @@ def cheaper_method(
     device_type: str,
     needs_grad: bool,
     library: str = 'torch',
+    rates: Rates | None = None,
 ) -> str:
     """Return 'literal' or 'covariance', whichever is expected to take less time.
 
@@ -102,12 +103,13 @@ def cheaper_method(
         device_type (str): As in ``torch.device.type``; devices without a table count as 'cuda'.
         needs_grad (bool): Whether a backward pass will follow.
         library (str): What multiplies on a CPU, 'torch' or 'onednn'. Defaults to 'torch'.
+        rates (Rates, optional): Measured ones instead of the table's. Defaults to None.
 
     Returns:
         str: The method.
     """
-    literal = seconds('literal', shape, dtype, device_type, needs_grad, library)
-    covariance = seconds('covariance', shape, dtype, device_type, needs_grad, library)
+    literal = seconds('literal', shape, dtype, device_type, needs_grad, library, rates)
+    covariance = seconds('covariance', shape, dtype, device_type, needs_grad, library, rates)
     return 'literal' if literal < covariance else 'covariance'
 
 
@@ -118,10 +120,11 @@ def seconds(
     device_type: str,
     needs_grad: bool,
     library: str = 'torch',
+    rates: Rates | None = None,
 ) -> float:
     """Return the modelled time of one forward (and backward) pass, as in cheaper_method."""
     table = 'cuda' if device_type != 'cpu' else 'onednn' if library == 'onednn' else 'cpu'
-    rates = RATES.get((table, dtype)) or RATES[table, torch.float32]
+    rates = rates or RATES.get((table, dtype)) or RATES[table, torch.float32]
     parts = [FORWARD[method]] + ([BACKWARD[method]] if needs_grad else [])
     work = Work(*(sum(counts) for counts in zip(*parts)))
     batch, channels = shape[0], shape[1]

@@ -18,6 +18,7 @@ from . import traceable
 from .cost import cheaper_method
 from .cpu_library import library_in_use
 from .functions import FORMS, Context, Mix
+from .measured_rates import measured_rates
 from .naive import poly_nl_reference
 from .parameters import group_parameters
 from .precision import SIXTEEN_BIT, accumulation_dtype
@@ -113,7 +114,12 @@ def _identity(context: Tensor) -> Tensor:
     return context
 
 
-_cached_method = lru_cache(maxsize=1024)(cheaper_method)
+@lru_cache(maxsize=1024)
+def _cached_method(
+    shape: torch.Size, dtype: torch.dtype, device_type: str, needs_grad: bool, library: str
+) -> str:
+    rates = measured_rates(device_type, dtype, library)
+    return cheaper_method(shape, dtype, device_type, needs_grad, library, rates)
 
 
 @contextmanager
