@@ -60,7 +60,8 @@ def test_a_quick_run_measures_every_layer(tmp_path):
     assert added['NonLocal2d x 5'] == sum(
         n * (2 * c**2 + 5 * c // 2) for n, c in ((2, 512), (3, 1024))
     )
-    assert added['Poly-NL x 5'] == sum(n * (3 * c**2 + 2) for n, c in ((2, 512), (3, 1024)))
+    # Three C x C weights, two scalars, and the context's norm.
+    assert added['Poly-NL x 5'] == sum(n * (3 * c**2 + 2 + 2 * c) for n, c in ((2, 512), (3, 1024)))
     # The reduction, its norm, the 1-D convolution, the maps' norm and the 1x1 convolution.
     assert added['Spatial Bias, c2-c4'] == sum(
         n * (5 * c + 10 + 30100 + 6 + 12 * c) for n, c in ((3, 64), (4, 128), (6, 256))
