@@ -28,10 +28,10 @@ import torch  # noqa: E402
 from benchmarks.measure import interleaved_times, machine, markdown  # noqa: E402
 from benchmarks.rivals import LAST, make_parameters, poly_nl_by_conv2d  # noqa: E402
 from polynl_mmdet.ops import poly_nl  # noqa: E402
-from polynl_mmdet.ops.cost import Rates, cheaper_method  # noqa: E402
+from polynl_mmdet.ops.cost import Rates, cheaper_method, table_of  # noqa: E402
 from polynl_mmdet.ops.cpu_library import library_in_use  # noqa: E402
 from polynl_mmdet.ops.layout import Positions  # noqa: E402
-from polynl_mmdet.ops.measured_rates import measured_rates, store_rates  # noqa: E402
+from polynl_mmdet.ops.measured_rates import rates_in_use, store_rates  # noqa: E402
 from polynl_mmdet.ops.precision import accumulation_dtype  # noqa: E402
 from polynl_mmdet.ops.products import cross_moment, left_multiply, multiply  # noqa: E402
 
@@ -75,7 +75,7 @@ def main() -> None:
     grid = [(1, 16, 7), (1, 64, 4)] if args.quick else GRID
     choices = {}
     for name, dtype in zip(args.dtypes, dtypes):
-        used = rates[dtype] if args.save else measured_rates(kind, dtype, library_in_use(kind))
+        used = rates[dtype] if args.save else rates_in_use(kind, dtype, library_in_use(kind))
         found = show_choices(dtype, args.device, grid, budget / 10, used)
         choices.update({f'{name} {case}': ratios for case, ratios in found.items()})
     show_summary(choices)
@@ -105,7 +105,7 @@ def show_rates(dtype: torch.dtype, device: str, budget: float) -> Rates:
         budget,
     )
     seconds = {name: median(times) for name, times in found.items()}
-    table = 'onednn' if library_in_use(kind) == 'onednn' else kind
+    table = table_of(kind, library_in_use(kind))
     rates = Rates(
         position_products=2 * side**3 / seconds['product'],
         second_moment=seconds['moment'] / seconds['product'],
@@ -123,7 +123,7 @@ def show_choices(
     device: str,
     grid: list[tuple[int, int, int]],
     budget: float,
-    rates: Rates | None,
+    rates: Rates,
 ) -> dict[str, tuple[float, float]]:
     """Print the times of both forms and of 1 x 1 convolutions over a grid, and the choice.
 
@@ -155,8 +155,7 @@ def show_choices(
                 {name: partial(run, form) for name, form in forms.items()}, device, budget
             )
             times = {name: median(all_of_it) for name, all_of_it in found.items()}
-            kind = x.device.type
-            chosen = cheaper_method(x.shape, dtype, kind, backward, library_in_use(kind), rates)
+            chosen = cheaper_method(x.shape, dtype, x.device.type, backward, rates)
             case = f'{tuple(x.shape)}{LAST if last else ""}, {label}'
             best = min(times['literal'], times['covariance'])
             ratios[case] = times[chosen] / best, times[chosen] / times['conv2d']

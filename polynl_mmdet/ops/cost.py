@@ -87,12 +87,29 @@ RATES = {
 }
 
 
+def table_of(device_type: str, library: str = 'torch') -> str:
+    """Return whose rates count: 'cpu', 'onednn' or, for devices without a table too, 'cuda'.
+
+    Args:
+        device_type (str): As in ``torch.device.type``.
+        library (str): What multiplies on a CPU, 'torch' or 'onednn'. Defaults to 'torch'.
+    """
+    if device_type != 'cpu':
+        return 'cuda'
+    return 'onednn' if library == 'onednn' else 'cpu'
+
+
+def table_rates(device_type: str, dtype: torch.dtype, library: str = 'torch') -> Rates:
+    """Return the table's rates of a device and dtype; arguments as in :func:`table_of`."""
+    table = table_of(device_type, library)
+    return RATES.get((table, dtype)) or RATES[table, torch.float32]
+
+
 def cheaper_method(
     shape: Sequence[int],
     dtype: torch.dtype,
     device_type: str,
     needs_grad: bool,
-    library: str = 'torch',
     rates: Rates | None = None,
 ) -> str:
     """Return 'literal' or 'covariance', whichever is expected to take less time.
@@ -102,14 +119,13 @@ def cheaper_method(
         dtype (torch.dtype): What the layer computes in.
         device_type (str): As in ``torch.device.type``; devices without a table count as 'cuda'.
         needs_grad (bool): Whether a backward pass will follow.
-        library (str): What multiplies on a CPU, 'torch' or 'onednn'. Defaults to 'torch'.
-        rates (Rates, optional): Measured ones instead of the table's. Defaults to None.
+        rates (Rates, optional): Defaults to None: the table's, on a CPU of PyTorch's library.
 
     Returns:
         str: The method.
     """
-    literal = seconds('literal', shape, dtype, device_type, needs_grad, library, rates)
-    covariance = seconds('covariance', shape, dtype, device_type, needs_grad, library, rates)
+    literal = seconds('literal', shape, dtype, device_type, needs_grad, rates)
+    covariance = seconds('covariance', shape, dtype, device_type, needs_grad, rates)
     return 'literal' if literal < covariance else 'covariance'
 
 
@@ -119,19 +135,17 @@ def seconds(
     dtype: torch.dtype,
     device_type: str,
     needs_grad: bool,
-    library: str = 'torch',
     rates: Rates | None = None,
 ) -> float:
     """Return the modelled time of one forward (and backward) pass, as in cheaper_method."""
-    table = 'cuda' if device_type != 'cpu' else 'onednn' if library == 'onednn' else 'cpu'
-    rates = rates or RATES.get((table, dtype)) or RATES[table, torch.float32]
+    rates = rates or table_rates(device_type, dtype)
     parts = [FORWARD[method]] + ([BACKWARD[method]] if needs_grad else [])
     work = Work(*(sum(counts) for counts in zip(*parts)))
     batch, channels = shape[0], shape[1]
     count = prod(shape[2:])
     operations = 2 * batch * count * channels**2
     position_product = operations / rates.position_products
-    wide = work.wide if (table, dtype) == ('cuda', torch.float16) else 0
+    wide = work.wide if (table_of(device_type), dtype) == ('cuda', torch.float16) else 0
     wide_product = operations / RATES['cuda', torch.float32].position_products
     channel_product = 2 * batch * channels**3 / rates.channel_products
     one_pass = batch * channels * count * dtype.itemsize / rates.passes

@@ -15,7 +15,7 @@ import torch
 
 from polynl_mmdet.errors import InputError
 
-from .cost import Rates
+from .cost import Rates, table_rates
 
 
 def rates_file() -> Path:
@@ -34,11 +34,11 @@ def rates_key(device_type: str, library: str) -> str:
     return f'CPU {capability}, torch {torch.__version__}, {library}, {threads} threads'
 
 
-def measured_rates(device_type: str, dtype: torch.dtype, library: str) -> Rates | None:
-    """Return the rates measured for a device and dtype, None where there are none.
+def rates_in_use(device_type: str, dtype: torch.dtype, library: str) -> Rates:
+    """Return the rates measured for a device and dtype, or the table's where there are none.
 
     Args:
-        device_type (str): As in ``torch.device.type``; of others than 'cpu' and 'cuda' none are.
+        device_type (str): As in ``torch.device.type``; 'cpu' and 'cuda' can have measured ones.
         dtype (torch.dtype): What the layer computes in.
         library (str): What multiplies on a CPU, 'torch' or 'onednn'.
 
@@ -47,7 +47,7 @@ def measured_rates(device_type: str, dtype: torch.dtype, library: str) -> Rates 
     """
     kept = _read(rates_file()) if device_type in ('cpu', 'cuda') else {}
     values = kept and kept.get(rates_key(device_type, library), {}).get(str(dtype))
-    return Rates(*values) if values else None
+    return Rates(*values) if values else table_rates(device_type, dtype, library)
 
 
 def store_rates(device_type: str, library: str, rates: dict[torch.dtype, Rates]) -> Path:

@@ -18,7 +18,7 @@ from . import traceable
 from .cost import cheaper_method
 from .cpu_library import library_in_use
 from .functions import FORMS, Context, Mix
-from .measured_rates import measured_rates
+from .measured_rates import rates_in_use
 from .naive import poly_nl_reference
 from .parameters import group_parameters
 from .precision import SIXTEEN_BIT, accumulation_dtype
@@ -100,8 +100,11 @@ def poly_nl(
                 wanted = torch.is_grad_enabled() and any(
                     t is not None and t.requires_grad for t in (x, *p, *q)
                 )
-                choose = cheaper_method if torch.compiler.is_compiling() else _cached_method
-                method = choose(x.shape, x.dtype, kind, wanted, library_in_use(kind))
+                case = (x.shape, x.dtype, kind, wanted)
+                if torch.compiler.is_compiling():
+                    method = cheaper_method(*case)
+                else:
+                    method = _cached_method(*case, library_in_use(kind))
             if torch.is_grad_enabled():
                 context, x = Context.apply(method, x, *p)
                 return Mix.apply(method, x, norm(context), *q)
@@ -118,8 +121,8 @@ def _identity(context: Tensor) -> Tensor:
 def _cached_method(
     shape: torch.Size, dtype: torch.dtype, device_type: str, needs_grad: bool, library: str
 ) -> str:
-    rates = measured_rates(device_type, dtype, library)
-    return cheaper_method(shape, dtype, device_type, needs_grad, library, rates)
+    rates = rates_in_use(device_type, dtype, library)
+    return cheaper_method(shape, dtype, device_type, needs_grad, rates)
 
 
 @contextmanager

@@ -54,17 +54,18 @@ def cache(tmp_path, monkeypatch):
 
 def test_measured_rates_decide_instead_of_the_table(cache, monkeypatch):
     shape = (1, 64, 40, 40)
-    asked = torch.float32, 'cpu', False, 'torch'
+    asked = torch.float32, 'cpu', False
+    find = measured_rates.rates_in_use
     assert cheaper_method(shape, *asked) == 'covariance'
-    assert measured_rates.measured_rates('cpu', torch.float32, 'torch') is None
+    assert find('cpu', torch.float32, 'torch') is RATES['cpu', torch.float32]
     measured_rates._read.cache_clear()
     slow_moments = RATES['cpu', torch.float32]._replace(second_moment=10.0)
     assert store_rates('cpu', 'torch', {torch.float32: slow_moments}) == rates_file()
     store_rates('cpu', 'torch', {torch.float64: RATES['cpu', torch.float64]})
     assert rates_file().parent == cache
-    assert measured_rates.measured_rates('cpu', torch.float32, 'torch') == slow_moments
-    assert measured_rates.measured_rates('cpu', torch.float32, 'onednn') is None
-    assert measured_rates.measured_rates('xpu', torch.float32, 'torch') is None
+    assert find('cpu', torch.float32, 'torch') == slow_moments
+    assert find('cpu', torch.float32, 'onednn') is RATES['onednn', torch.float32]
+    assert find('xpu', torch.float32, 'torch') is RATES['cuda', torch.float32]
     assert cheaper_method(shape, *asked, slow_moments) == 'literal'
 
     module = import_module('polynl_mmdet.ops.poly_nl')
@@ -86,4 +87,4 @@ def test_measured_rates_decide_instead_of_the_table(cache, monkeypatch):
 def test_a_file_of_other_rates_is_refused(cache, text):
     rates_file().write_text(text, encoding='utf-8')
     with pytest.raises(InputError, match=r'rates\.json: no rates of the cost model; delete it'):
-        measured_rates.measured_rates('cpu', torch.float32, 'torch')
+        measured_rates.rates_in_use('cpu', torch.float32, 'torch')
