@@ -7,7 +7,8 @@ before the pyramid (LevelContext), and scores them on every --test part: an anno
 DATA/real_study by its name ('val', 'masks_val', ...), or any other by its path; its images are
 looked for in the folders beside the annotations'. Each finished run is stored at once; the same
 command goes on where it stopped, and other parts are scored without training again. Images with the
-annotations and the detections of each layer's first seed are drawn into --work-dir.
+annotations and the detections of each layer's first seed are drawn into --work-dir, and what the
+feature of one object depends on.
 """
 
 import os
@@ -21,17 +22,19 @@ sys.path[0] = dirname(dirname(abspath(__file__)))
 import argparse  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
+import shutil  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 from concurrent.futures import ThreadPoolExecutor, as_completed  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import cv2  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
 from benchmarks.measure import machine  # noqa: E402
 from benchmarks.real_images_montage import draw_montage  # noqa: E402
-from benchmarks.real_images_tables import Part, show_tables  # noqa: E402
+from benchmarks.real_images_tables import Part, read_truth, show_tables  # noqa: E402
 from benchmarks.study import read_config  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 from polynl_mmdet.wider_face.annotations import read_annotations  # noqa: E402
@@ -44,6 +47,7 @@ LAYERS: dict[str, dict | None] = {
     'NonLocal2d': dict(type='NonLocal2d', reduction=2),
     'ContextBlock': dict(type='ContextBlock', ratio=0.25),
 }
+FIELD_LAYER = 'PolyNL-LN'
 CONFIGS = {
     'person': 'mask-rcnn_mobilenet0.25_fpn_real-person.py',
     'face': 'retinaface_mobilenet0.25_merge-fpn_real-face.py',
@@ -141,8 +145,11 @@ def for_testing(cfg: Config, part: Part, prefix: Path) -> Config:
     return cfg
 
 
-def run_tool(args: argparse.Namespace, what: str, tool: str, *arguments: str | Path) -> None:
+def run_tool(args: argparse.Namespace, what: str, tool: str, *arguments: str | Path) -> list[str]:
     """Run a tool of this project in a process of its own.
+
+    Returns:
+        list[str]: The lines that it printed.
 
     Raises:
         InputError: It failed.
@@ -155,9 +162,10 @@ def run_tool(args: argparse.Namespace, what: str, tool: str, *arguments: str | P
         text=True,
         check=False,
     )
+    lines = done.stdout.strip().splitlines() or ['no output']
     if done.returncode:
-        lines = done.stdout.strip().splitlines() or ['no output']
         raise InputError(what, lines[-1], f'{tool} ended with status {done.returncode}')
+    return lines
 
 
 def weights_file(args: argparse.Namespace) -> Path:
@@ -211,6 +219,29 @@ def test(task: str, layer: str, seed: int, part: Part, args: argparse.Namespace)
         args, f'testing {folder}', 'test.py', config, checkpoint, '--work-dir', folder / 'test'
     )
     done.touch()
+
+
+def draw_field(part: Part, layer: str, args: argparse.Namespace) -> None:
+    """Draw what the feature in the middle of a part's first object depends on: the second map of
+    the pyramid, of stride 16, without a layer and with one."""
+    truth = read_truth(part)
+    x, y, width, height = truth.dataset['annotations'][0]['bbox']
+    image = truth.imgs[truth.dataset['annotations'][0]['image_id']]
+    pixels = cv2.imread(str(part.images / image['file_name']))
+    at = (x + width / 2) / pixels.shape[1], (y + height / 2) / pixels.shape[0]
+    models = []
+    for name in ('none', layer):
+        folder = run_dir(part.task, name, 0, args)
+        # The drawing's titles are the names of the configs.
+        config = shutil.copy(folder / f'{part.name}.py', folder / f'{name}.py')
+        models.append([config, folder / f'epoch_{args.epochs}.pth'])
+    lines = run_tool(
+        args, f'field of {layer}', 'visualize_receptive_field.py', *models[0],
+        '--versus', *models[1], '--image', part.images / image['file_name'], '--stage', 'neck1',
+        '--at', *at, '--out', args.work_dir / f'{part.task}-{part.name}-field.png',
+    )  # fmt: skip
+    for name, line in zip(('none', layer), (text for text in lines if 'reached' in text)):
+        print(f'{name}, {line.split(", ", 1)[1]}')
 
 
 def parse_args() -> argparse.Namespace:
@@ -301,6 +332,8 @@ def main(args: argparse.Namespace) -> None:
             part, runs, args.data / 'wider_eval' / 'ground_truth', args.resamples
         )
         draw_montage(part, runs, args.work_dir / f'{part.task}-{part.name}.jpg')
+        if all(0 in runs.get(layer, {}) for layer in ('none', FIELD_LAYER)):
+            draw_field(part, FIELD_LAYER, args)
     write()
 
 

@@ -105,6 +105,7 @@ def difference_interval(
     without: list[ImageMatches],
     thresholds: slice,
     resamples: int,
+    area: str = 'all',
     confidence: float = 0.95,
 ) -> tuple[float, float, float]:
     """Mean difference in AP of paired runs, and its confidence interval.
@@ -117,18 +118,20 @@ def difference_interval(
         without (list[ImageMatches]): The control's, in the same order of seeds.
         thresholds (slice): Of the ten IoU thresholds, those to average over.
         resamples (int): Number of samples drawn.
+        area (str): As for :meth:`ImageMatches.ap`. Defaults to 'all'.
         confidence (float): Defaults to 0.95.
 
     Returns:
-        tuple[float, float, float]: Mean difference, lower and upper end.
+        tuple[float, float, float]: Mean difference, lower and upper end; nan where so few images
+        hold an object of this area that some samples have none.
     """
     images = without[0].images
 
     def difference(seeds: np.ndarray, drawn: np.ndarray) -> float:
         weights = np.bincount(drawn, minlength=images).astype(float)
         values = {
-            seed: with_layer[seed].ap(weights, thresholds=thresholds).mean()
-            - without[seed].ap(weights, thresholds=thresholds).mean()
+            seed: with_layer[seed].ap(weights, area, thresholds).mean()
+            - without[seed].ap(weights, area, thresholds).mean()
             for seed in set(seeds.tolist())
         }
         return float(np.mean([values[seed] for seed in seeds.tolist()]))

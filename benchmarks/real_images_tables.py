@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -84,8 +85,10 @@ def read_detections(part: Part, prefix: Path, truth: COCO, kind: str) -> list[di
 def official_scores(prefix: Path, gt_dir: Path) -> dict[str, float]:
     """dict[str, float]: APs of WIDER FACE's protocol over the images of its validation set, or
     {} if the detections are of other images."""
-    scores = score_wider_face(read_predictions(prefix)[0], read_ground_truth(gt_dir), subset=True)
-    return {} if scores.unmatched else scores.ap
+    found, truth = read_predictions(prefix)[0], read_ground_truth(gt_dir)
+    if not set(found) <= set(truth.index):
+        return {}
+    return score_wider_face(found, truth, subset=True).ap
 
 
 def show_tables(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resamples: int) -> dict:
@@ -152,6 +155,16 @@ def _differences(matches: dict, resamples: int) -> dict[str, dict[str, tuple]]:
             for kind, runs in found.items()
             for name, chosen in AVERAGES.items()
         }
+        differences[layer] |= {
+            f'bbox {size}': difference_interval(
+                [found['bbox'][seed] for seed in seeds],
+                [matches['none']['bbox'][seed] for seed in seeds],
+                AVERAGES['AP'],
+                resamples,
+                size,
+            )
+            for size in SIZES
+        }
     return differences
 
 
@@ -181,6 +194,8 @@ def _spread(values: list[float]) -> float:
 
 def _says(low: float, high: float) -> str:
     """str: what a 95 % interval allows to say."""
+    if math.isnan(low):
+        return 'too few images'
     if low > 0:
         return 'better'
     return 'worse' if high < 0 else 'no difference shown'

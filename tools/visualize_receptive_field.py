@@ -1,4 +1,4 @@
-"""Draw which pixels of an image a backbone's feature depends on, for one model or two.
+"""Draw which pixels of an image a detector's feature depends on, for one model or two.
 
     python tools/visualize_receptive_field.py CONFIG [CHECKPOINT] --image IMAGE --stage c4 \\
         --out field.png [--versus CONFIG [CHECKPOINT]] [--at X Y] [--cfg-options KEY=VALUE ...]
@@ -45,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', metavar='CONFIG')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?')
     parser.add_argument('--image', required=True, help='image to look at')
-    parser.add_argument('--stage', default='c4', help='c2 to c5 (default: c4)')
+    parser.add_argument(
+        '--stage', default='c4', help='c2 to c5 of the backbone, or neck0, neck1, ... (default: c4)'
+    )
     parser.add_argument('--out', default='receptive_field.png', help='image to write')
     parser.add_argument(
         '--versus', nargs='+', metavar=('CONFIG', 'CHECKPOINT'), help='a second model'
@@ -123,30 +125,38 @@ def prepare(image: str, cfg: Config, model: nn.Module) -> Tensor:
     return model.data_preprocessor(batch, False)['inputs']
 
 
-def receptive_field(
-    backbone: nn.Module, x: Tensor, stage: str, at: tuple[float, float]
-) -> np.ndarray:
+def feature_maps(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """dict[str, Tensor]: (1, C, H', W') by stage: 'c2' for the backbone's output of index 0, and so
+    on, and 'neck0', ... if the model has a neck; x is (1, 3, H, W)."""
+    outputs = model.backbone(x)
+    maps = {f'c{i + 2}': out for i, out in zip(model.backbone.out_indices, outputs)}
+    if getattr(model, 'neck', None) is not None:
+        maps |= {f'neck{i}': out for i, out in enumerate(model.neck(outputs))}
+    return maps
+
+
+def receptive_field(model: nn.Module, x: Tensor, stage: str, at: tuple[float, float]) -> np.ndarray:
     """Compute the gradient of one position's features with respect to the pixels.
 
     Args:
-        backbone (nn.Module): Returns (1, C, H', W') for each of its ``out_indices``.
+        model (nn.Module): A detector.
         x (Tensor): (1, 3, H, W).
-        stage (str): 'c2' for the output of index 0, and so on.
+        stage (str): As :func:`feature_maps` names them.
         at (tuple[float, float]): x and y of the position, shares of width and height.
 
     Returns:
         np.ndarray: (H, W) float64, absolute values summed over the colours.
 
     Raises:
-        InputError: The backbone does not give this stage, or the position is outside.
+        InputError: The model does not give this stage, or the position is outside.
     """
-    outputs = {f'c{i + 2}': n for n, i in enumerate(getattr(backbone, 'out_indices', ()))}
-    if stage not in outputs:
-        raise InputError('--stage', repr(stage), f'accepted: {", ".join(outputs)}')
     if not all(0 <= share <= 1 for share in at):
         raise InputError('--at', f'{at[0]:g} {at[1]:g}', 'accepted: two shares from 0 to 1')
     x = x.detach().clone().requires_grad_()
-    features = backbone(x)[outputs[stage]]
+    maps = feature_maps(model, x)
+    if stage not in maps:
+        raise InputError('--stage', repr(stage), f'accepted: {", ".join(maps)}')
+    features = maps[stage]
     height, width = features.shape[2:]
     row = min(int(at[1] * height), height - 1)
     column = min(int(at[0] * width), width - 1)
@@ -225,7 +235,7 @@ def main(args: argparse.Namespace) -> None:
     for config, checkpoint in models:
         cfg, model = build(config, checkpoint, args)
         x = prepare(args.image, cfg, model)
-        field = receptive_field(model.backbone, x, args.stage, tuple(args.at))
+        field = receptive_field(model, x, args.stage, tuple(args.at))
         if not np.isfinite(field).all() or not field.any():
             raise InputError(config, f'the gradient at {args.stage} is zero or not finite')
         title = f'{Path(config).stem}\n{Path(checkpoint).name if checkpoint else "untrained"}'

@@ -111,6 +111,12 @@ def test_the_interval_of_a_difference():
     assert difference_interval([runs[0]] * 2, [runs[0]] * 2, ALL, resamples=50) == (0, 0, 0)
 
 
+def test_no_interval_where_few_images_have_an_object_of_the_size():
+    truth, found = draw(3, images=2, noise=1.0)
+    runs = [ImageMatches(truth, found, 'bbox')] * 2
+    assert np.isnan(difference_interval(runs, runs, ALL, resamples=50, area='large')).all()
+
+
 @pytest.fixture
 def few_images(data_root, tmp_path):
     """The layout of the study's data with a handful of its images."""
@@ -155,14 +161,14 @@ def run(data, folder, *args):
 @pytest.mark.slow
 def test_a_study_of_a_few_images_and_another_part(few_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp('study')
-    arguments = ('--layers', 'none', '--test', 'val', 'wider_val')
+    arguments = ('--layers', 'none', '--test', 'val', 'masks_val', 'wider_val')
     status, text = run(few_images, folder, *arguments)
     assert status == 0, text
     report = json.loads((folder / 'real_images.json').read_text())
     assert set(report['runs']) == {'person/none/0', 'face/none/0'}
     assert all(run['step_s'] > 0 and np.isfinite(run['loss']) for run in report['runs'].values())
     tables = {name.split('-')[0]: scores for name, scores in report['scores'].items()}
-    assert set(tables) == {'person/val', 'face/wider_val'}
+    assert set(tables) == {'person/val', 'face/masks_val', 'face/wider_val'}
     for scores in tables.values():
         assert set(scores['ap']) == {'none'}
         for metrics in scores['ap'].values():
@@ -170,19 +176,22 @@ def test_a_study_of_a_few_images_and_another_part(few_images, tmp_path_factory):
         assert scores['difference'] == {}, 'one seed has no spread'
     assert {'segm AP50', 'bbox large'} <= set(tables['person/val']['ap']['none'])
     assert 'WIDER hard' in tables['face/wider_val']['ap']['none']
+    assert 'WIDER hard' not in tables['face/masks_val']['ap']['none']
 
     # Another annotation file, whose images are found beside it, and a layer more.
     other = few_images / 'real_study/person/annotations/train.json'
-    arguments = ('--layers', 'none', 'ContextBlock', '--task', 'person', '--test', str(other))
+    arguments = ('--layers', 'none', 'PolyNL-LN', '--task', 'person', '--test', str(other))
     status, text = run(few_images, folder, *arguments)
     assert status == 0, text
     again = json.loads((folder / 'real_images.json').read_text())
-    added = again['runs'].pop('person/ContextBlock/0')
+    added = again['runs'].pop('person/PolyNL-LN/0')
     assert np.isfinite(added['loss'])
     assert again['runs'] == report['runs']
     ((name, scores),) = again['scores'].items()
     assert name.startswith('person/train-')
-    assert set(scores['ap']) == {'none', 'ContextBlock'}
+    assert text.count('pixels reached') == 2
+    assert (folder / f'work_dirs/real_images/{name.replace("/", "-")}-field.png').is_file()
+    assert set(scores['ap']) == {'none', 'PolyNL-LN'}
     assert scores['difference'] == {}, 'one seed has no spread'
 
     status, text = run(few_images, folder, '--test', 'no_such_part')

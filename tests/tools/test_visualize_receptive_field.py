@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -37,12 +38,29 @@ class Backbone(nn.Module):
         return (self.conv(x),)
 
 
+class Neck(nn.Module):
+    """The mean of the map, everywhere."""
+
+    def forward(self, maps):
+        return tuple(x.mean(dim=(2, 3), keepdim=True).expand_as(x) for x in maps)
+
+
+def detector(neck=None):
+    return SimpleNamespace(backbone=Backbone(), neck=neck)
+
+
+def test_a_map_of_the_neck(tool):
+    field = tool.receptive_field(detector(Neck()), torch.randn(1, 3, 9, 11), 'neck0', (0.5, 0.5))
+    assert field.shape == (9, 11)
+    np.testing.assert_allclose(field[1:-1, 1:-1], 27 / 99, rtol=1e-6)
+
+
 def test_the_field_of_one_convolution(tool):
-    field = tool.receptive_field(Backbone(), torch.randn(1, 3, 9, 11), 'c3', (0.5, 0.5))
+    field = tool.receptive_field(detector(), torch.randn(1, 3, 9, 11), 'c3', (0.5, 0.5))
     expected = np.zeros((9, 11))
     expected[3:6, 4:7] = 3.0  # 3 colours x 2 channels x 0.5
     np.testing.assert_allclose(field, expected)
-    corner = tool.receptive_field(Backbone(), torch.randn(1, 3, 9, 11), 'c3', (1.0, 0.0))
+    corner = tool.receptive_field(detector(), torch.randn(1, 3, 9, 11), 'c3', (1.0, 0.0))
     assert (corner > 0).sum() == 4
     assert corner[0, -1] > 0
 
@@ -58,7 +76,7 @@ def test_figures_of_a_known_field(tool):
 @pytest.mark.parametrize(('stage', 'at'), [('c4', (0.5, 0.5)), ('C3', (0.5, 0.5))])
 def test_unknown_stages_are_named(tool, stage, at):
     with pytest.raises(ValueError, match=f"--stage: '{stage}'; accepted: c3"):
-        tool.receptive_field(Backbone(), torch.zeros(1, 3, 9, 9), stage, at)
+        tool.receptive_field(detector(), torch.zeros(1, 3, 9, 9), stage, at)
 
 
 def trained(repo_root, config, path):
