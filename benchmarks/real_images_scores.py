@@ -59,45 +59,54 @@ class ImageMatches:
         Returns:
             np.ndarray: One value a threshold, between 0 and 1; nan if no object counts.
         """
-        image, hit, ignored, objects = self._areas[area]
-        hit, ignored = hit[thresholds], ignored[thresholds]
+        image, hits, counts, objects = self._areas[area]
         weights = np.ones(self.images) if weights is None else weights
         total = weights @ objects
         if not total:
-            return np.full(len(hit), np.nan)
-        counted = np.where(ignored, 0.0, weights[image])
-        true = np.cumsum(hit * counted, axis=1)
-        either = np.cumsum(counted, axis=1)
-        precision = np.divide(true, either, out=np.zeros_like(true), where=either > 0)
-        # The highest precision at this recall or more; 0 where a recall is not reached.
-        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        precision = np.pad(precision, ((0, 0), (0, 1)))
-        recall = true / total
-        places = [np.searchsorted(row, RECALLS, side='left') for row in recall]
-        return np.take_along_axis(precision, np.stack(places), axis=1).mean(axis=1)
+            return np.full(len(hits[thresholds]), np.nan)
+        drawn = weights[image]
+        return np.array(
+            [
+                _average_precision(np.cumsum(drawn[hit]), np.cumsum(drawn * counted)[hit], total)
+                for hit, counted in zip(hits[thresholds], counts[thresholds])
+            ]
+        )
 
 
-def _sorted_detections(results: list[dict | None]) -> tuple[np.ndarray, ...]:
+def _average_precision(true: np.ndarray, either: np.ndarray, total: float) -> float:
+    """float: AP from what is counted up to each hit: hits, and hits and false detections."""
+    precision = np.divide(true, either, out=np.zeros_like(true), where=either > 0)
+    # The highest precision at this recall or more; 0 where a recall is not reached.
+    precision = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return precision[np.searchsorted(true / total, RECALLS, side='left')].mean()
+
+
+def _sorted_detections(
+    results: list[dict | None],
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
     """Detections of all images by falling score.
 
     Args:
         results (list[dict or None]): What COCOeval found out about each image.
 
     Returns:
-        tuple[np.ndarray, ...]: The detection's image, shape (D,); whether it matches an object and
-        whether it is ignored, shape (10, D); and objects that count, shape (images,).
+        tuple: The detection's image, shape (D,); at each threshold the indices of those that match
+        an object; whether a detection counts, shape (10, D); and objects that count, shape
+        (images,).
     """
     objects = np.array([0 if r is None else int((r['gtIgnore'] == 0).sum()) for r in results])
     known = [(index, result) for index, result in enumerate(results) if result is not None]
     if not known:
-        none = np.zeros((10, 0), dtype=bool)
-        return np.zeros(0, dtype=int), none, none, objects
+        nothing = np.zeros(0, dtype=int)
+        return nothing, [nothing] * 10, np.zeros((10, 0), dtype=bool), objects
     image = np.concatenate([np.full(len(r['dtScores']), index) for index, r in known])
     scores = np.concatenate([r['dtScores'] for _, r in known])
-    hit = np.concatenate([r['dtMatches'] > 0 for _, r in known], axis=1)
-    ignored = np.concatenate([r['dtIgnore'].astype(bool) for _, r in known], axis=1)
+    matched = np.concatenate([r['dtMatches'] > 0 for _, r in known], axis=1)
+    counted = ~np.concatenate([r['dtIgnore'].astype(bool) for _, r in known], axis=1)
     order = np.argsort(-scores, kind='mergesort')
-    return image[order].astype(int), hit[:, order], ignored[:, order], objects
+    matched, counted = matched[:, order], counted[:, order]
+    hits = [np.flatnonzero(row) for row in matched & counted]
+    return image[order].astype(int), hits, counted, objects
 
 
 def difference_interval(
