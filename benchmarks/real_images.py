@@ -34,7 +34,7 @@ from mmengine.config import Config  # noqa: E402
 
 from benchmarks.measure import machine  # noqa: E402
 from benchmarks.real_images_montage import draw_montage  # noqa: E402
-from benchmarks.real_images_tables import Part, read_truth, show_tables  # noqa: E402
+from benchmarks.real_images_tables import Part, print_scores, read_truth, score_runs  # noqa: E402
 from benchmarks.study import read_config  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 from polynl_mmdet.wider_face.annotations import read_annotations  # noqa: E402
@@ -328,9 +328,11 @@ def main(args: argparse.Namespace) -> None:
             }
             for layer in args.layers
         }
-        report['scores'][f'{part.task}/{part.name}'] = show_tables(
+        name = f'{part.task}/{part.name}'
+        report['scores'][name] = score_runs(
             part, runs, args.data / 'wider_eval' / 'ground_truth', args.resamples
         )
+        print_scores(name, report['scores'][name])
         draw_montage(part, runs, args.work_dir / f'{part.task}-{part.name}.jpg')
         if all(0 in runs.get(layer, {}) for layer in ('none', FIELD_LAYER)):
             draw_field(part, FIELD_LAYER, args)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -15,6 +14,7 @@ from pycocotools.coco import COCO
 
 from benchmarks.measure import markdown
 from benchmarks.real_images_scores import ImageMatches, difference_interval
+from benchmarks.study import mean_and_spread
 from polynl_mmdet.wider_face.annotations import read_annotations
 from polynl_mmdet.wider_face.average_precision import SETTINGS, score_wider_face
 from polynl_mmdet.wider_face.ground_truth import read_ground_truth
@@ -91,8 +91,8 @@ def official_scores(prefix: Path, gt_dir: Path) -> dict[str, float]:
     return score_wider_face(found, truth, subset=True).ap
 
 
-def show_tables(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resamples: int) -> dict:
-    """Score all runs on a part, and print them.
+def score_runs(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resamples: int) -> dict:
+    """Score all runs on a part.
 
     Args:
         part (Part): The images.
@@ -102,8 +102,8 @@ def show_tables(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resa
         resamples (int): Of the bootstrap.
 
     Returns:
-        dict: ``ap``: layer, metric, values a seed; ``difference`` to 'none': layer, metric, mean
-        and ends of its 95 % interval.
+        dict: ``images`` and ``objects``: how many; ``ap``: layer, metric, values a seed;
+        ``difference`` to 'none': layer, metric, mean and ends of its 95 % interval.
     """
     truth = read_truth(part)
     matches: dict[str, dict[str, dict[int, ImageMatches]]] = {}
@@ -121,9 +121,12 @@ def show_tables(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resa
             official = [official_scores(prefix, gt_dir) for prefix in prefixes.values()]
             for setting in SETTINGS if all(official) else ():
                 values[layer][f'WIDER {setting}'] = [scores[setting] for scores in official]
-    differences = _differences(matches, resamples)
-    _print(part, truth, values, differences)
-    return {'ap': values, 'difference': differences}
+    return {
+        'images': len(truth.getImgIds()),
+        'objects': len(truth.getAnnIds(iscrowd=False)),
+        'ap': values,
+        'difference': _differences(matches, resamples),
+    }
 
 
 def _values(part: Part, found: dict[str, dict[int, ImageMatches]]) -> dict[str, list[float]]:
@@ -168,28 +171,41 @@ def _differences(matches: dict, resamples: int) -> dict[str, dict[str, tuple]]:
     return differences
 
 
-def _print(part: Part, truth: COCO, values: dict, differences: dict) -> None:
-    images, objects = len(truth.getImgIds()), len(truth.getAnnIds(iscrowd=False))
-    print(f'\n{part.task}, {part.name}: {images} images, {objects} objects\n')
-    done = {layer: found for layer, found in values.items() if found[next(iter(found))]}
+def print_scores(name: str, scores: dict) -> None:
+    """Print the tables of a part, and what the intervals allow to say.
+
+    Args:
+        name (str): Of the part.
+        scores (dict): As :func:`score_runs` returns them.
+    """
+    print(f'\n{name}: {scores["images"]} images, {scores["objects"]} objects\n')
+    done = {layer: found for layer, found in scores['ap'].items() if any(found.values())}
     if not done:
         print('no finished run')
         return
     metrics = list(next(iter(done.values())))
-    rows = []
-    for layer, found in done.items():
-        cells = [f'{statistics.mean(v):.3f} ± {_spread(v):.3f}' for v in found.values()]
-        rows.append([layer, *cells, str(len(found[metrics[0]]))])
-    print(markdown(['layer', *metrics, 'seeds'], rows))
+    rows = [
+        [
+            layer,
+            *(mean_and_spread(values) for values in found.values()),
+            str(len(found[metrics[0]])),
+        ]
+        for layer, found in done.items()
+    ]
+    print(markdown([name, *metrics, 'seeds'], rows))
+    differences = scores['difference']
+    if not differences:
+        return
+    rows = [
+        [layer, *(f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]' for mean, low, high in found.values())]
+        for layer, found in differences.items()
+    ]
+    print('\n' + markdown([f'{name}, minus none', *next(iter(differences.values()))], rows) + '\n')
     for layer, found in differences.items():
-        print()
-        for metric, (mean, low, high) in found.items():
-            interval = f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]'
-            print(f'{layer} - none, {metric}: {interval} {_says(low, high)}')
-
-
-def _spread(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+        said: dict[str, list[str]] = {}
+        for metric, (_, low, high) in found.items():
+            said.setdefault(_says(low, high), []).append(metric)
+        print(f'{layer}: ' + '; '.join(f'{what}: {", ".join(of)}' for what, of in said.items()))
 
 
 def _says(low: float, high: float) -> str:
