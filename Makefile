@@ -40,7 +40,7 @@ demo: install data/toy_coco/annotations/instances_val.json ## train and test a s
 	$(Q)python tools/demo_report.py $(DEMO_OUT)
 
 data/toy_coco/annotations/instances_val.json: polynl_mmdet/datasets/toy/coco.py polynl_mmdet/datasets/toy/files.py
-	$(Q)python tools/make_toy_data.py coco data/toy_coco --train 400 --val 80 --seed 0 --overwrite
+	$(Q)python tools/make_toy_data.py coco data/toy_coco --train 2000 --val 80 --seed 0 --overwrite
 
 demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
 	@rm -rf $(FACE_OUT)

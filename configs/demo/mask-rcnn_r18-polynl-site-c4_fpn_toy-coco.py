@@ -1,5 +1,5 @@
 # A small Mask R-CNN with Poly-NL for drawn shapes, from scratch on a CPU in a few minutes:
-#   python tools/make_toy_data.py coco data/toy_coco
+#   python tools/make_toy_data.py coco data/toy_coco --train 2000
 #   python tools/train.py configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py
 _base_ = '../mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
@@ -8,7 +8,7 @@ metainfo = dict(
     classes=('circle', 'rectangle', 'triangle', 'cross'),
     palette=[(220, 60, 60), (60, 180, 75), (255, 200, 30), (70, 110, 220)],
 )
-channels = 80
+channels = 64
 # From scratch, norms in the pyramid and the mask head make training quick.
 norm_cfg = dict(type='BN')
 # One sample a bin is enough for images of this size.
@@ -19,8 +19,8 @@ model = dict(
     backbone=dict(
         type='SiteResNet',
         depth=18,
-        base_channels=48,
-        stem_channels=48,
+        base_channels=32,
+        stem_channels=32,
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=None,
@@ -28,15 +28,24 @@ model = dict(
             dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
         ],
     ),
-    neck=dict(in_channels=[48, 96, 192, 384], out_channels=channels, norm_cfg=norm_cfg),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=channels, num_outs=4, norm_cfg=norm_cfg),
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
-        anchor_generator=dict(scales=[4]),
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
-        bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=4),
+        # From scratch, boxes take longest: one regression for all classes learns from every shape,
+        # and the IoU that decides is its loss.
+        bbox_head=dict(
+            in_channels=channels,
+            fc_out_channels=256,
+            num_classes=4,
+            reg_class_agnostic=True,
+            reg_decoded_bbox=True,
+            loss_bbox=dict(_delete_=True, type='GIoULoss', loss_weight=10.0),
+        ),
         mask_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=roi_layer),
         mask_head=dict(
             num_convs=2,
@@ -48,7 +57,7 @@ model = dict(
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=300, max_per_img=150),
-        rcnn=dict(sampler=dict(num=64)),
+        rcnn=dict(sampler=dict(num=48, pos_fraction=0.4)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=150), rcnn=dict(max_per_img=50)),
 )
@@ -96,12 +105,12 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-max_epochs = 6
+max_epochs = 4  # of 250 steps
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-2),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
@@ -119,6 +128,7 @@ param_scheduler = [
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(
     logger=dict(interval=10),
+    visualization=dict(score_thr=0.5),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
 )
 randomness = dict(seed=0)

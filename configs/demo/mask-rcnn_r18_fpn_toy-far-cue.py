@@ -12,7 +12,7 @@ channels = 64
 model = dict(
     backbone=dict(
         # Two stages, c2 and c3: a pixel of c3 sees 99 x 99 pixels.
-        base_channels=32,
+        stem_channels=48,
         num_stages=2,
         strides=(1, 2),
         dilations=(1, 1),
@@ -27,11 +27,21 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8]),
-        bbox_head=dict(in_channels=channels, fc_out_channels=128, num_classes=2),
+        bbox_head=dict(
+            in_channels=channels,
+            fc_out_channels=128,
+            num_classes=2,
+            reg_class_agnostic=False,
+            reg_decoded_bbox=False,
+            loss_bbox=dict(_delete_=True, type='L1Loss', loss_weight=1.0),
+        ),
         mask_roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8]),
         mask_head=dict(in_channels=channels, conv_out_channels=channels, num_classes=2),
     ),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=60), rcnn=dict(sampler=dict(num=32))),
+    train_cfg=dict(
+        rpn_proposal=dict(max_per_img=60),
+        rcnn=dict(sampler=dict(num=32, pos_fraction=0.25)),
+    ),
     test_cfg=dict(rpn=dict(max_per_img=60), rcnn=dict(max_per_img=20)),
 )
 
@@ -58,3 +68,20 @@ val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipel
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
+
+max_epochs = 6
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-5,
+        begin=0,
+        T_max=max_epochs,
+        end=max_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(checkpoint=dict(interval=max_epochs))
