@@ -12,7 +12,7 @@ def test_quick(run_tool, repo_root, tmp_path):
     out = tmp_path / 'out.json'
     done = run_tool(repo_root / 'benchmarks/coco_metric.py', '--quick', '--output', out)
     assert done.returncode == 0, done.stdout
-    assert '40 images, 2000 detections, seconds' in done.stdout
+    assert '40 images, 2,000 detections: seconds' in done.stdout
     report = json.loads(out.read_text())
     assert set(report['seconds']) == {
         f'{kind} {backend}' for kind in ('bbox', 'segm') for backend in ('pycocotools', 'faster')
