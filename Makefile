@@ -49,7 +49,7 @@ demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and 
 	$(Q)python tools/demo_report.py $(FACE_OUT)
 
 data/toy_wider/retinaface_gt_v1.1/val/label.txt: polynl_mmdet/datasets/toy/wider.py polynl_mmdet/datasets/toy/face_drawing.py
-	$(Q)python tools/make_toy_data.py wider data/toy_wider --train 400 --val 80 --seed 0 --overwrite
+	$(Q)python tools/make_toy_data.py wider data/toy_wider --train 2000 --val 80 --seed 0 --overwrite
 
 test: install ## run the tests (STACK=onedl: on the onedl forks)
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS)

@@ -37,7 +37,7 @@ def test_clean_removes_only_what_make_made(tmp_path):
     made = (
         '.venv-onedl/.made-by-make',
         '.venv-onedl/bin/python',
-        'work_dirs/demo/epoch_6.pth',
+        'work_dirs/demo/epoch_4.pth',
         'work_dirs/demo-face/last_checkpoint',
         'data/toy_coco/train/0.jpg',
         'data/toy_wider/label.txt',
