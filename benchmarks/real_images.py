@@ -30,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
 from benchmarks.measure import machine  # noqa: E402
@@ -83,13 +84,18 @@ def find_part(task: str, text: str, data: Path) -> Part | None:
         first = images[0]['file_name'] if images else ''
     else:
         first = next(iter(read_annotations(file).names), '')
-    folders = [p for p in sorted(file.resolve().parent.parent.iterdir()) if p.is_dir()]
-    for folder in (sub for p in folders for sub in (p, p / 'images')):
+    beside, above = file.resolve().parents[:2]
+    roots = [beside, *sorted(beside.iterdir()), *sorted(above.iterdir())]
+    for folder in (sub for root in roots for sub in (root, root / 'images')):
         if first and (folder / first).is_file():
             digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
             stem = file.name.removeprefix(before).removesuffix(after)
             return Part(task, f'{stem}-{digest}', file.resolve(), folder)
-    raise InputError(str(file), f'{first!r} is in no folder beside it', 'accepted: DIR/images')
+    raise InputError(
+        str(file),
+        f'{first!r} is in no folder beside it',
+        'accepted: the images in a folder beside it',
+    )
 
 
 def find_parts(args: argparse.Namespace) -> list[Part]:
@@ -228,7 +234,7 @@ def draw_field(part: Part, layer: str, args: argparse.Namespace) -> None:
     x, y, width, height = truth.dataset['annotations'][0]['bbox']
     image = truth.imgs[truth.dataset['annotations'][0]['image_id']]
     pixels = cv2.imread(str(part.images / image['file_name']))
-    at = (x + width / 2) / pixels.shape[1], (y + height / 2) / pixels.shape[0]
+    at = np.clip([(x + width / 2) / pixels.shape[1], (y + height / 2) / pixels.shape[0]], 0, 1)
     models = []
     for name in ('none', layer):
         folder = run_dir(part.task, name, 0, args)

@@ -17,7 +17,9 @@ from pycocotools.cocoeval import COCOeval
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.real_images import find_part  # noqa: E402
 from benchmarks.real_images_scores import ImageMatches, difference_interval  # noqa: E402
+from polynl_mmdet.errors import InputError  # noqa: E402
 
 ALL = slice(0, 10)
 
@@ -142,6 +144,21 @@ def few_images(data_root, tmp_path):
         starts = [number for number, line in enumerate(lines) if '.jpg' in line]
         (out / name).write_text(''.join(lines[: starts[8]]))
     return tmp_path
+
+
+@pytest.mark.parametrize('place', ['annotations/some.json', 'some.json', 'images/some.json'])
+def test_images_are_found_beside_an_annotation_file(tmp_path, place):
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'a.jpg').touch()
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({'images': [{'file_name': 'a.jpg'}]}))
+    part = find_part('person', str(file), tmp_path)
+    assert part.images == tmp_path / 'images'
+    assert part.name.startswith('some-')
+    file.write_text(json.dumps({'images': [{'file_name': 'b.jpg'}]}))
+    with pytest.raises(InputError, match=r"some\.json: 'b\.jpg' is in no folder beside it"):
+        find_part('person', str(file), tmp_path)
 
 
 def run(data, folder, *args):

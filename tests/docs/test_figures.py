@@ -12,8 +12,9 @@ from mmengine.fileio import load as load_yaml
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import far_cue_detection, layer_networks, layers, pyramid_levels
+from benchmarks import coco_metric, far_cue_detection, layer_networks, layers, pyramid_levels
 from benchmarks.measure import markdown
+from benchmarks.real_images_tables import print_scores
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 # What tools/demo_report.py printed after each demo.
@@ -85,6 +86,11 @@ WITHOUT_COMMAND = {
         'docs/comparison.md',
         lambda report: print(far_cue_detection.table(report)),
     ),
+    'docs/real_images.json': (
+        'docs/real_images.md',
+        lambda report: [print_scores(*item) for item in report['scores'].items()],
+    ),
+    'docs/coco_metric.json': ('docs/coco.md', lambda report: print(coco_metric.table(report))),
     'docs/pyramid_levels.json': (
         'docs/where_to_insert.md',
         lambda report: print(pyramid_levels.table(report['levels'], pyramid_levels.LEVELS)),
@@ -140,6 +146,17 @@ def test_readme_has_the_counts_of_one_layer():
     ).groups()
     assert agrees(parameters, float(row['M parameters']))
     assert agrees(operations, float(row['G multiply-adds']))
+
+
+def test_readme_has_the_difference_on_real_images():
+    scores = json.loads((ROOT / 'docs/real_images.json').read_text(encoding='utf-8'))['scores']
+    shown = re.search(r'People in photographs.*?\| ([^|]+) \|', README)[1]
+    expected = []
+    for part in ('person/val', 'person/pedestrians_val', 'face/masks_val'):
+        (found,) = [value for name, value in scores.items() if name.startswith(f'{part}-')]
+        mean, low, high = found['difference']['PolyNL-LN']['bbox AP']
+        expected.append(f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]')
+    assert re.findall(r'[+-][\d.]+ \[[^]]+\]', shown) == expected
 
 
 def test_demo_figures():
