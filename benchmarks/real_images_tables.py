@@ -197,7 +197,7 @@ def print_scores(name: str, scores: dict) -> None:
     if not differences:
         return
     rows = [
-        [layer, *(f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]' for mean, low, high in found.values())]
+        [layer, *(_interval(*values) for values in found.values())]
         for layer, found in differences.items()
     ]
     print('\n' + markdown([f'{name}, minus none', *next(iter(differences.values()))], rows) + '\n')
@@ -206,6 +206,11 @@ def print_scores(name: str, scores: dict) -> None:
         for metric, (_, low, high) in found.items():
             said.setdefault(_says(low, high), []).append(metric)
         print(f'{layer}: ' + '; '.join(f'{what}: {", ".join(of)}' for what, of in said.items()))
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    unknown = math.isnan(low)
+    return f'{mean:+.3f}' if unknown else f'{mean:+.3f} [{low:+.3f}, {high:+.3f}]'
 
 
 def _says(low: float, high: float) -> str:

@@ -77,7 +77,7 @@ def run_blocked(*args):
 @pytest.mark.parametrize(
     ('config', 'levels'),
     [
-        (TOY_MASKS, 5),
+        (TOY_MASKS, 4),
         (CONFIGS / 'mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py', 5),
         (CONFIGS / 'mask_rcnn/mask-rcnn_r50-spatial-bias-c2-c4_fpn_1x_coco.py', 5),
         (CONFIGS / 'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py', 5),
