@@ -39,7 +39,7 @@ demo: install data/toy_coco/annotations/instances_val.json ## train and test a s
 	$(Q)$(call quiet,testing it,$(DEMO_OUT)/test.log) python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_OUT)/last_checkpoint)" --work-dir $(DEMO_OUT)/test --show-dir images
 	$(Q)python tools/demo_report.py $(DEMO_OUT)
 
-data/toy_coco/annotations/instances_val.json: polynl_mmdet/datasets/toy/coco.py polynl_mmdet/datasets/toy/files.py
+data/toy_coco/annotations/instances_val.json: Makefile polynl_mmdet/datasets/toy/coco.py polynl_mmdet/datasets/toy/files.py
 	$(Q)python tools/make_toy_data.py coco data/toy_coco --train 2000 --val 80 --seed 0 --overwrite
 
 demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
@@ -48,7 +48,7 @@ demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and 
 	$(Q)$(call quiet,testing it,$(FACE_OUT)/test.log) python tools/test.py $(FACE_CONFIG) "$$(cat $(FACE_OUT)/last_checkpoint)" --work-dir $(FACE_OUT)/test --show-dir images --tta
 	$(Q)python tools/demo_report.py $(FACE_OUT)
 
-data/toy_wider/retinaface_gt_v1.1/val/label.txt: polynl_mmdet/datasets/toy/wider.py polynl_mmdet/datasets/toy/face_drawing.py
+data/toy_wider/retinaface_gt_v1.1/val/label.txt: Makefile polynl_mmdet/datasets/toy/wider.py polynl_mmdet/datasets/toy/face_drawing.py
 	$(Q)python tools/make_toy_data.py wider data/toy_wider --train 2000 --val 80 --seed 0 --overwrite
 
 test: install ## run the tests (STACK=onedl: on the onedl forks)

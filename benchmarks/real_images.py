@@ -36,7 +36,7 @@ from mmengine.config import Config  # noqa: E402
 from benchmarks.measure import machine  # noqa: E402
 from benchmarks.real_images_montage import draw_montage  # noqa: E402
 from benchmarks.real_images_tables import Part, print_scores, read_truth, score_runs  # noqa: E402
-from benchmarks.study import read_config  # noqa: E402
+from benchmarks.study import read_config, store, take_up  # noqa: E402
 from polynl_mmdet.errors import InputError, one_line_errors  # noqa: E402
 from polynl_mmdet.wider_face.annotations import read_annotations  # noqa: E402
 
@@ -270,20 +270,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def stored_runs(args: argparse.Namespace) -> dict[str, dict]:
-    """dict[str, dict]: what is known of the runs that are finished.
-
-    Raises:
-        InputError: They were of another length.
-    """
-    if not args.output.exists():
-        return {}
-    stored = json.loads(args.output.read_text(encoding='utf-8'))
-    if stored['epochs'] != args.epochs:
-        raise InputError(str(args.output), f'is of {stored["epochs"]} epochs', 'give --output')
-    return stored['runs']
-
-
 def main(args: argparse.Namespace) -> None:
     """Train and test what is left, score all that is there, print the tables."""
     for name in ('seeds', 'epochs', 'workers', 'threads'):
@@ -294,13 +280,8 @@ def main(args: argparse.Namespace) -> None:
         'command': ' '.join(['python benchmarks/real_images.py', *sys.argv[1:]]),
         'machine': dict(machine('cpu'), threads=args.threads, workers=args.workers),
         'epochs': args.epochs,
-        'runs': stored_runs(args),
     }
-
-    def write() -> None:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
-
+    report['runs'] = take_up(report, args.output, 'epochs')
     if not weights_file(args).exists():
         source = args.data / 'mobilenet025_imagenet' / 'mobilenetV1X0.25_pretrain.tar'
         run_tool(args, str(source), 'convert_retinaface.py', source, weights_file(args))
@@ -322,7 +303,7 @@ def main(args: argparse.Namespace) -> None:
             name = futures[future]
             if future.result() is not None and name not in report['runs']:
                 report['runs'][name] = future.result()
-                write()
+                store(report, args.output)
                 print(f'{name}: {future.result()}', flush=True)
     report['scores'] = {}
     for part in parts:
@@ -342,7 +323,7 @@ def main(args: argparse.Namespace) -> None:
         draw_montage(part, runs, args.work_dir / f'{part.task}-{part.name}.jpg')
         if all(0 in runs.get(layer, {}) for layer in ('none', FIELD_LAYER)):
             draw_field(part, FIELD_LAYER, args)
-    write()
+    store(report, args.output)
 
 
 if __name__ == '__main__':

@@ -17,12 +17,18 @@ from benchmarks.real_images_scores import ImageMatches, difference_interval
 from benchmarks.study import mean_and_spread
 from polynl_mmdet.wider_face.annotations import read_annotations
 from polynl_mmdet.wider_face.average_precision import SETTINGS, score_wider_face
-from polynl_mmdet.wider_face.ground_truth import read_ground_truth
+from polynl_mmdet.wider_face.ground_truth import WiderFaceGroundTruth, read_ground_truth
 from polynl_mmdet.wider_face.predictions import read_predictions
 
 KINDS = {'person': ('bbox', 'segm'), 'face': ('bbox',)}
 AVERAGES = {'AP': slice(0, 10), 'AP50': slice(0, 1)}
 SIZES = ('small', 'medium', 'large')
+# What is scored: of which matches, at which thresholds, for objects of which area.
+METRICS = {
+    task: {f'{k} {name}': (k, chosen, 'all') for k in kinds for name, chosen in AVERAGES.items()}
+    | {f'bbox {size}': ('bbox', AVERAGES['AP'], size) for size in SIZES}
+    for task, kinds in KINDS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,13 @@ def read_detections(part: Part, prefix: Path, truth: COCO, kind: str) -> list[di
     return results
 
 
-def official_scores(prefix: Path, gt_dir: Path) -> dict[str, float]:
-    """dict[str, float]: APs of WIDER FACE's protocol over the images of its validation set, or
-    {} if the detections are of other images."""
-    found, truth = read_predictions(prefix)[0], read_ground_truth(gt_dir)
-    if not set(found) <= set(truth.index):
-        return {}
-    return score_wider_face(found, truth, subset=True).ap
+def official_truth(truth: COCO, gt_dir: Path) -> WiderFaceGroundTruth | None:
+    """WiderFaceGroundTruth or None: the official one, if a part's images are all of it."""
+    if not gt_dir.is_dir():
+        return None
+    official = read_ground_truth(gt_dir)
+    names = {image['file_name'].rsplit('.', 1)[0] for image in truth.dataset['images']}
+    return official if names <= set(official.index) else None
 
 
 def score_runs(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resamples: int) -> dict:
@@ -106,6 +112,7 @@ def score_runs(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resam
         ``difference`` to 'none': layer, metric, mean and ends of its 95 % interval.
     """
     truth = read_truth(part)
+    official = official_truth(truth, gt_dir) if part.task == 'face' else None
     matches: dict[str, dict[str, dict[int, ImageMatches]]] = {}
     values: dict[str, dict[str, list[float]]] = {}
     for layer, prefixes in runs.items():
@@ -117,56 +124,42 @@ def score_runs(part: Part, runs: dict[str, dict[int, Path]], gt_dir: Path, resam
             for kind in KINDS[part.task]
         }
         values[layer] = _values(part, matches[layer])
-        if part.task == 'face' and gt_dir.is_dir():
-            official = [official_scores(prefix, gt_dir) for prefix in prefixes.values()]
-            for setting in SETTINGS if all(official) else ():
-                values[layer][f'WIDER {setting}'] = [scores[setting] for scores in official]
+        if official:
+            found = [read_predictions(prefix)[0] for prefix in prefixes.values()]
+            aps = [score_wider_face(boxes, official, subset=True).ap for boxes in found]
+            values[layer] |= {f'WIDER {name}': [ap[name] for ap in aps] for name in SETTINGS}
     return {
         'images': len(truth.getImgIds()),
         'objects': len(truth.getAnnIds(iscrowd=False)),
         'ap': values,
-        'difference': _differences(matches, resamples),
+        'difference': _differences(part, matches, resamples),
     }
 
 
 def _values(part: Part, found: dict[str, dict[int, ImageMatches]]) -> dict[str, list[float]]:
-    values = {
-        f'{kind} {name}': [float(run.ap()[chosen].mean()) for run in found[kind].values()]
-        for kind in KINDS[part.task]
-        for name, chosen in AVERAGES.items()
-    }
-    for size in SIZES:
-        aps = [run.ap(area=size) for run in found['bbox'].values()]
+    values = {}
+    for metric, (kind, chosen, area) in METRICS[part.task].items():
+        aps = [float(run.ap(None, area, chosen).mean()) for run in found[kind].values()]
         if not np.isnan(aps).any():
-            values[f'bbox {size}'] = [float(ap.mean()) for ap in aps]
+            values[metric] = aps
     return values
 
 
-def _differences(matches: dict, resamples: int) -> dict[str, dict[str, tuple]]:
+def _differences(part: Part, matches: dict, resamples: int) -> dict[str, dict[str, tuple]]:
     differences = {}
     for layer, found in matches.items():
         seeds = sorted(set(matches.get('none', {}).get('bbox', {})) & set(found['bbox']))
         if layer == 'none' or len(seeds) < 2:
             continue  # One seed has no spread.
         differences[layer] = {
-            f'{kind} {name}': difference_interval(
-                [runs[seed] for seed in seeds],
+            metric: difference_interval(
+                [found[kind][seed] for seed in seeds],
                 [matches['none'][kind][seed] for seed in seeds],
                 chosen,
                 resamples,
+                area,
             )
-            for kind, runs in found.items()
-            for name, chosen in AVERAGES.items()
-        }
-        differences[layer] |= {
-            f'bbox {size}': difference_interval(
-                [found['bbox'][seed] for seed in seeds],
-                [matches['none']['bbox'][seed] for seed in seeds],
-                AVERAGES['AP'],
-                resamples,
-                size,
-            )
-            for size in SIZES
+            for metric, (kind, chosen, area) in METRICS[part.task].items()
         }
     return differences
 

@@ -125,23 +125,14 @@ def prepare(image: str, cfg: Config, model: nn.Module) -> Tensor:
     return model.data_preprocessor(batch, False)['inputs']
 
 
-def feature_maps(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """dict[str, Tensor]: (1, C, H', W') by stage: 'c2' for the backbone's output of index 0, and so
-    on, and 'neck0', ... if the model has a neck; x is (1, 3, H, W)."""
-    outputs = model.backbone(x)
-    maps = {f'c{i + 2}': out for i, out in zip(model.backbone.out_indices, outputs)}
-    if getattr(model, 'neck', None) is not None:
-        maps |= {f'neck{i}': out for i, out in enumerate(model.neck(outputs))}
-    return maps
-
-
 def receptive_field(model: nn.Module, x: Tensor, stage: str, at: tuple[float, float]) -> np.ndarray:
     """Compute the gradient of one position's features with respect to the pixels.
 
     Args:
         model (nn.Module): A detector.
         x (Tensor): (1, 3, H, W).
-        stage (str): As :func:`feature_maps` names them.
+        stage (str): 'c2' for the backbone's output of index 0, and so on; 'neck0' for the neck's
+            first.
         at (tuple[float, float]): x and y of the position, shares of width and height.
 
     Returns:
@@ -153,7 +144,11 @@ def receptive_field(model: nn.Module, x: Tensor, stage: str, at: tuple[float, fl
     if not all(0 <= share <= 1 for share in at):
         raise InputError('--at', f'{at[0]:g} {at[1]:g}', 'accepted: two shares from 0 to 1')
     x = x.detach().clone().requires_grad_()
-    maps = feature_maps(model, x)
+    outputs = model.backbone(x)
+    indices = getattr(model.backbone, 'out_indices', ())
+    maps = {f'c{index + 2}': output for index, output in zip(indices, outputs)}
+    if stage not in maps and getattr(model, 'neck', None) is not None:
+        maps |= {f'neck{n}': output for n, output in enumerate(model.neck(outputs))}
     if stage not in maps:
         raise InputError('--stage', repr(stage), f'accepted: {", ".join(maps)}')
     features = maps[stage]

@@ -79,6 +79,12 @@ def test_unknown_stages_are_named(tool, stage, at):
         tool.receptive_field(detector(), torch.zeros(1, 3, 9, 9), stage, at)
 
 
+def test_a_backbone_that_names_no_outputs_has_no_stage(tool):
+    model = SimpleNamespace(backbone=nn.Conv2d(3, 2, 1), neck=None)
+    with pytest.raises(ValueError, match="--stage: 'c3'; accepted: "):
+        tool.receptive_field(model, torch.zeros(1, 3, 9, 9), 'c3', (0.5, 0.5))
+
+
 def trained(repo_root, config, path):
     """A checkpoint whose Poly-NL, if there is one, is away from the identity."""
     from mmdet.registry import MODELS
