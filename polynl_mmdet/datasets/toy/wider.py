@@ -69,8 +69,9 @@ def make_toy_wider(
     - ``eval_tools/ground_truth/wider_{face,easy,medium,hard}_val.mat``
 
     About one image in 20 has no face. Of the faces a part is partly covered, and a part so
-    blurred that it is flagged invalid. Landmarks of faces under 12 pixels and of invalid ones are
-    not annotated.
+    blurred that it is flagged invalid: no one could tell these from a blob, and label.txt leaves
+    them out, so that no detector learns that a blob is a face. Landmarks of faces under 12 pixels
+    are not annotated.
 
     Args:
         out (str | Path): Folder, made where it is missing.
@@ -156,7 +157,7 @@ def _add_face(rng: np.random.Generator, image: ToyImage, head: Head) -> None:
         [x1, y1, x2 - x1, max(y2 - y1, SMALLEST), 2 * invalid, 0, 0, int(invalid), occlusion]
         + [int(abs(head.yaw) > 0.25)]
     )
-    if invalid or y2 - y1 < WITH_LANDMARKS:
+    if y2 - y1 < WITH_LANDMARKS:
         image.landmarks.append([-1.0] * 15)
     else:
         marks = np.concatenate([np.round(head.landmarks(), 3), covered[:, None]], axis=1)
@@ -182,20 +183,23 @@ def _write_annotations(out: Path, split: str, images: list[ToyImage]) -> None:
     lines = np.zeros(len(names), dtype=np.int64)
     official = np.array([row for p in images for row in p.official], dtype=float).reshape(-1, 10)
     marks = np.array([row for p in images for row in p.landmarks], dtype=float).reshape(-1, 15)
-    # The last number of label.txt is how sharp the face is.
-    sharp = np.where(official[:, 4:5] > 0, 0.1, 0.9)
-    label = np.concatenate([official[:, :4], marks, sharp], axis=1)
+    height, invalid, occlusion = official[:, [3, 7, 8]].T
+    # The last number of label.txt is a blur score, the same for all that are not blurred.
+    label = np.concatenate([official[:, :4], marks, np.full((len(marks), 1), 0.9)], axis=1)
+    valid = invalid == 0
+    label_starts = np.concatenate([[0], np.cumsum(valid)])[starts]
     write_annotations(
         out / 'wider_face_split' / f'wider_face_{split}_bbx_gt.txt',
         FaceAnnotations('bbx_gt', names, starts, official, lines),
     )
     folder = out / 'retinaface_gt_v1.1' / split
     folder.mkdir(parents=True, exist_ok=True)
-    write_annotations(folder / 'label.txt', FaceAnnotations('label', names, starts, label, lines))
+    write_annotations(
+        folder / 'label.txt', FaceAnnotations('label', names, label_starts, label[valid], lines)
+    )
     if split == 'val':
-        height, invalid, occlusion = official[:, [3, 7, 8]].T
         counted = {
-            setting: (height >= lowest) & (occlusion <= heaviest) & (invalid == 0)
+            setting: (height >= lowest) & (occlusion <= heaviest) & valid
             for setting, (lowest, heaviest) in SETTINGS.items()
         }
         stems = [name[: -len('.jpg')] for name in names]
