@@ -1,4 +1,4 @@
-"""The distance of detected landmarks from annotated ones."""
+"""The distance of detected landmarks from annotated ones, and boxes without a face."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ class FaceLandmarkMetric(BaseMetric):
     """Normalised mean error of landmarks, over the faces that were found.
 
     Gives ``face_landmarks/nme`` (mean distance over the eye distance; not a number where no face
-    was found) and ``face_landmarks/found`` (share of the annotated faces that were found). Faces
-    count that are not ignored and whose eyes are annotated in two different places. Detections
-    choose best first: each takes the free face that it overlaps most.
+    was found), ``face_landmarks/found`` (share of the annotated faces that were found) and
+    ``face_landmarks/false_boxes`` (detections an image that found no face, second boxes of a face
+    among them; those on ignored faces are left out). Faces count that are not ignored and whose
+    eyes are annotated in two different places. Detections choose best first: each takes the free
+    face that it overlaps most.
 
     Args:
         iou_thr (float): Least IoU of a detection with its face. Defaults to 0.5.
@@ -40,7 +42,7 @@ class FaceLandmarkMetric(BaseMetric):
         self.score_thr = score_thr
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep, for each image, the number of faces that count and the errors of those found."""
+        """Keep of each image: faces that count, false boxes, errors of those found."""
         del data_batch
         for sample in data_samples:
             truth, found = sample['gt_instances'], sample['pred_instances']
@@ -60,33 +62,44 @@ class FaceLandmarkMetric(BaseMetric):
             order = np.argsort(-scores, kind='stable')
             order = order[scores[order] >= self.score_thr]
             # Faces that do not count are matched too: what finds them finds no other face.
-            matched = _match(_array(found['bboxes'])[order], _array(truth['bboxes']), self.iou_thr)
+            boxes = _array(found['bboxes'])[order]
+            matched = _match(_iou(boxes, _array(truth['bboxes'])), self.iou_thr)
+            false = matched < 0
+            if 'ignored_instances' in sample:
+                on_ignored = _iou(boxes, _array(sample['ignored_instances']['bboxes']))
+                false &= (on_ignored < self.iou_thr).all(axis=1)
             chosen = (matched >= 0) & counts[matched] if len(counts) else matched >= 0
             faces = matched[chosen]
             shifts = _array(found['keypoints'])[order[chosen]] - points[faces]
             distances = np.where(visible[faces], np.linalg.norm(shifts, axis=2), 0)
             means = distances.sum(axis=1) / visible[faces].sum(axis=1)
-            self.results.append((int(counts.sum()), means / eye_distance[faces]))
+            errors = means / eye_distance[faces]
+            self.results.append((int(counts.sum()), int(false.sum()), errors))
 
-    def compute_metrics(self, results: list[tuple[int, np.ndarray]]) -> dict[str, float]:
-        """Average over the faces of all processes."""
-        total = sum(count for count, _ in results)
-        errors = np.concatenate([errors for _, errors in results])
+    def compute_metrics(self, results: list[tuple[int, int, np.ndarray]]) -> dict[str, float]:
+        """Average over the faces and the images of all processes."""
+        counts, false, errors = zip(*results)
+        total, errors = sum(counts), np.concatenate(errors)
         return {
             'nme': float(errors.mean()) if len(errors) else float('nan'),
             'found': len(errors) / total if total else float('nan'),
+            'false_boxes': sum(false) / len(results),
         }
 
 
-def _match(detected: np.ndarray, faces: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Find the face of each detection, best score first: int64 (n,), its index or -1."""
+def _iou(detected: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """IoU of boxes (n, 4) with boxes (k, 4): (n, k)."""
     corner = np.maximum(detected[:, None, :2], faces[None, :, :2])
     size = np.maximum(np.minimum(detected[:, None, 2:], faces[None, :, 2:]) - corner, 0)
     overlap = size.prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (detected, faces)]
-    iou = overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-12)
-    found = np.full(len(detected), -1, dtype=np.int64)
-    for index, row in enumerate(iou if len(faces) else ()):
+    return overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-12)
+
+
+def _match(iou: np.ndarray, iou_thr: float) -> np.ndarray:
+    """Find the face of each detection, best score first: int64 (n,), its index or -1."""
+    found = np.full(len(iou), -1, dtype=np.int64)
+    for index, row in enumerate(iou if iou.shape[1] else ()):
         best = row.argmax()
         if row[best] >= iou_thr:
             found[index] = best

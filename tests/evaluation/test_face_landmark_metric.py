@@ -62,6 +62,7 @@ def test_mean_over_faces_found():
     )
     assert result['face_landmarks/nme'] == pytest.approx((5 / 8 + 0) / 2)
     assert result['face_landmarks/found'] == pytest.approx(2 / 4)
+    assert result['face_landmarks/false_boxes'] == pytest.approx(2 / 3)
 
 
 def test_only_annotated_points_count():
@@ -78,6 +79,16 @@ def test_only_annotated_points_count():
     result = score([no_eye, profile])
     assert math.isnan(result['face_landmarks/nme'])
     assert math.isnan(result['face_landmarks/found'])
+
+
+def test_false_boxes():
+    a, b, stray = face(0, 0), face(50, 0), face(100, 0)
+    second, unsure = (*face(2, 0), 0.8), (*stray, 0.4)
+    one = sample([(*a, SEEN)], [(*a, 0.9), (*b, 0.9), (*stray, 0.9), second, unsure])
+    assert score([one])['face_landmarks/false_boxes'] == 3
+    one['ignored_instances'] = dict(bboxes=torch.tensor([b[0]]).float())
+    assert score([one, sample([], [])])['face_landmarks/false_boxes'] == 2 / 2
+    assert score([one], score_thr=0.3)['face_landmarks/false_boxes'] == 3
 
 
 def test_best_detection_is_taken_once():
