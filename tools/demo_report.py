@@ -35,9 +35,10 @@ FACES = (
         'wider_face/medium': 'Medium AP',
         'wider_face/hard': 'Hard AP',
         'face_landmarks/nme': 'landmark error',
+        'face_landmarks/false_boxes': 'false boxes an image',
     },
     "WIDER FACE's protocol: Hard counts faces from 10 pixels on, 1 is perfect; the landmark error "
-    'is a share of the distance of the eyes',
+    'is a share of the distance of the eyes; false boxes score over 0.5 and have no face',
     'python tools/face_demo.py IMAGES {config} {checkpoint} --out faces',
 )
 

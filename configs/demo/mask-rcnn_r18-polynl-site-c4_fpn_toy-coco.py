@@ -50,7 +50,7 @@ model = dict(
         mask_head=dict(
             num_convs=2,
             in_channels=channels,
-            conv_out_channels=channels,
+            conv_out_channels=32,
             num_classes=4,
             norm_cfg=norm_cfg,
         ),
@@ -59,7 +59,11 @@ model = dict(
         rpn_proposal=dict(nms_pre=300, max_per_img=150),
         rcnn=dict(sampler=dict(num=48, pos_fraction=0.4)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=150), rcnn=dict(max_per_img=50)),
+    # No two of these shapes share a box: one class for each, by NMS over all classes.
+    test_cfg=dict(
+        rpn=dict(nms_pre=300, max_per_img=150, nms=dict(iou_threshold=0.8)),
+        rcnn=dict(max_per_img=50, nms=dict(iou_threshold=0.4, class_agnostic=True)),
+    ),
 )
 
 train_pipeline = [
@@ -80,7 +84,8 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,

@@ -42,7 +42,10 @@ model = dict(
         rpn_proposal=dict(max_per_img=60),
         rcnn=dict(sampler=dict(num=32, pos_fraction=0.25)),
     ),
-    test_cfg=dict(rpn=dict(max_per_img=60), rcnn=dict(max_per_img=20)),
+    test_cfg=dict(
+        rpn=dict(max_per_img=60, nms=dict(iou_threshold=0.7)),
+        rcnn=dict(max_per_img=20, nms=dict(iou_threshold=0.5, class_agnostic=False)),
+    ),
 )
 
 # No resizing: the study is about distances in pixels.
@@ -62,7 +65,9 @@ test_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline)
+    num_workers=1,
+    persistent_workers=True,
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader

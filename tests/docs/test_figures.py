@@ -170,6 +170,7 @@ def test_demo_figures():
         shown = re.search(r'([\d.]+) / ([\d.]+) / ([\d.]+)', line).groups()
         assert all(map(agrees, shown, faces)), f'{page}: {shown}'
     assert agrees(re.search(r'landmark error of ([\d.]+) ', line)[1], FACES['landmark error'])
+    assert agrees(re.search(r'([\d.]+) false boxes', line)[1], FACES['false boxes an image'])
 
 
 @pytest.mark.parametrize('name', DEMOS)
