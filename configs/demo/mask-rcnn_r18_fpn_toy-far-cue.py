@@ -44,7 +44,7 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(max_per_img=60, nms=dict(iou_threshold=0.7)),
-        rcnn=dict(max_per_img=20, nms=dict(iou_threshold=0.5, class_agnostic=False)),
+        rcnn=dict(max_per_img=20, nms=dict(_delete_=True, type='nms', iou_threshold=0.5)),
     ),
 )
 
