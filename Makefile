@@ -54,7 +54,7 @@ data/toy_wider/retinaface_gt_v1.1/val/label.txt: Makefile polynl_mmdet/datasets/
 test: install ## run the tests (STACK=onedl: on the onedl forks)
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS)
 
-test-fast: install ## run the tests but the slow ones, in under two minutes
+test-fast: install ## run the tests but the slow ones
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS) -m 'not slow'
 
 gpu-check: install ## measure and check all on this machine's GPU, 20 minutes (ARGS=--quick: also on a CPU)
