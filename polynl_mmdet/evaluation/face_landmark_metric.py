@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
@@ -89,11 +90,7 @@ class FaceLandmarkMetric(BaseMetric):
 
 def _iou(detected: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """IoU of boxes (n, 4) with boxes (k, 4): (n, k)."""
-    corner = np.maximum(detected[:, None, :2], faces[None, :, :2])
-    size = np.maximum(np.minimum(detected[:, None, 2:], faces[None, :, 2:]) - corner, 0)
-    overlap = size.prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (detected, faces)]
-    return overlap / np.maximum(areas[0][:, None] + areas[1][None] - overlap, 1e-12)
+    return bbox_overlaps(torch.from_numpy(detected), torch.from_numpy(faces)).numpy()
 
 
 def _match(iou: np.ndarray, iou_thr: float) -> np.ndarray:
