@@ -3,6 +3,6 @@ _base_ = './mask-rcnn_r50-nl-site-c4_fpn_1x_coco.py'
 model = dict(
     backbone=dict(
         depth=101,
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth'),
     )
 )

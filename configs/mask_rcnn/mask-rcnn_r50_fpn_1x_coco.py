@@ -6,6 +6,12 @@ _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
 
+# The file that mmdet's 'torchvision://resnet50' stands for; torchvision is not needed.
+model = dict(
+    backbone=dict(
+        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth')
+    )
+)
 train_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
 val_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))
 test_dataloader = dict(dataset=dict(type='CheckedCocoDataset'))

@@ -74,6 +74,8 @@ def test_control_is_mmdets_config_with_our_data_set_metric_and_hooks(name, tmp_p
         assert theirs[part].pop('type') == 'CocoMetric'
     assert control.pop('custom_imports')['imports'] == ['polynl_mmdet']
     ours = control['default_hooks']
+    assert 'resnet50' in control['model']['backbone']['init_cfg'].pop('checkpoint')
+    assert theirs['model']['backbone']['init_cfg'].pop('checkpoint') == 'torchvision://resnet50'
     assert ours['checkpoint'].pop('type') == 'AtomicCheckpointHook'
     assert theirs['default_hooks']['checkpoint'].pop('type') == 'CheckpointHook'
     for hook in ('resume_state', 'non_finite', 'bad_images'):
