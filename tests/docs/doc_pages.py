@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +13,6 @@ PAGES = [
     ROOT / 'configs/README.md',
     *sorted((ROOT / 'docs').glob('*.md')),
 ]
-SHELLS = {'shell', 'bash', 'sh', 'console'}
-PROGRAMS = ('python', 'pip', 'make', 'mim', 'pre-commit')
 
 
 class Block(NamedTuple):
@@ -30,18 +27,6 @@ class Block(NamedTuple):
     def where(self) -> str:
         """str: for messages and test ids."""
         return f'{self.page.relative_to(ROOT)}:{self.line}'
-
-
-class Command(NamedTuple):
-    """A command line: its page and line, and its words as a shell would split them."""
-
-    where: str
-    words: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        """str: the words joined, without quotes."""
-        return ' '.join(self.words)
 
 
 def blocks(page: Path) -> list[Block]:
@@ -76,38 +61,6 @@ def blocks(page: Path) -> list[Block]:
 def prose(page: Path) -> str:
     """Return a page's text without its fenced blocks."""
     return re.sub(r'^\s*(```+).*?^\s*\1\s*$', '', page.read_text('utf-8'), flags=re.M | re.S)
-
-
-def commands(page: Path) -> list[Command]:
-    """Return every command of a page: in shell blocks, indented blocks and single backticks."""
-    found = []
-    for block in blocks(page):
-        if block.language in SHELLS or (
-            block.language == 'indented' and block.text.split(maxsplit=1)[0] in PROGRAMS
-        ):
-            found += [Command(block.where, words) for words in _split(block.text)]
-    for match in re.finditer(r'(?<!`)`([^`]+)`(?!`)', prose(page)):
-        text = ' '.join(match[1].split())
-        first, _, rest = text.partition(' ')
-        if first in PROGRAMS and rest and not rest.startswith('='):
-            found += [
-                Command(f'{page.relative_to(ROOT)}: `{text}`', words) for words in _split(text)
-            ]
-    return found
-
-
-def _split(text: str) -> list[tuple[str, ...]]:
-    """Split a block into commands: join continued lines, drop comments, split ``a && b``."""
-    found = []
-    for line in re.sub(r'\\\n\s*', ' ', text).splitlines():
-        words: list[str] = []
-        for word in (*shlex.split(line, comments=True), '&&'):
-            if word != '&&':
-                words.append(word)
-            elif words:
-                found.append(tuple(words))
-                words = []
-    return found
 
 
 def headings(page: Path) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import doc_pages
 import pytest
 from doc_pages import PAGES, ROOT, blocks, headings, links
 
@@ -22,18 +21,6 @@ def test_links(page):
         assert place.is_relative_to(ROOT), f'{page.name}: {target} is outside'
         if anchor:
             assert anchor in headings(place), f'{page.name}: {target} has no such heading'
-
-
-@PAGE
-def test_paths(page):
-    """Files of this project that the text names exist."""
-    folders = 'configs|tools|benchmarks|validation|tests|docs|polynl_mmdet'
-    pattern = rf'(?<![\w/.])((?:{folders})/[\w./*-]+)'
-    for match in re.finditer(pattern, page.read_text(encoding='utf-8')):
-        path = match[1].rstrip('.')
-        if path.startswith(('docs/', 'tests/')) and path.endswith(('.json', '.png')):
-            continue  # written by the command that names it
-        assert list(ROOT.glob(path.rstrip('/'))), f'{page.name}: {path} is not there'
 
 
 @PAGE
@@ -55,19 +42,3 @@ def test_blocks_say_their_language(page):
             assert not shell, f'{block.where}: a command without a language'
             python = re.match(r'(import|from) \w+', block.text)
             assert not python, f'{block.where}: unmarked Python'
-
-
-def test_parser_finds_commands_headings_and_links(tmp_path, monkeypatch):
-    monkeypatch.setattr(doc_pages, 'ROOT', tmp_path)
-    page = tmp_path / 'page.md'
-    page.write_text(
-        '# A `title`: x\n\ntext `python a.py --b` [l](x.md#y)\n\n'
-        '    python c.py \\\n        --d\n\n'
-        "```shell\nmake e && make f  # comment\ng 's/#/x/'\n```\n\n## A `title`: x\n"
-    )
-    found = [command.text for command in doc_pages.commands(page)]
-    assert sorted(found) == sorted(
-        ['python c.py --d', 'make e', 'make f', 'g s/#/x/', 'python a.py --b']
-    )
-    assert headings(page) == {'a-title-x', 'a-title-x-1'}
-    assert links(page) == ['x.md#y']
