@@ -9,11 +9,11 @@ ENV := $(CURDIR)/.venv-$(STACK)
 endif
 export PATH := $(ENV)/bin:$(PATH)
 
-DEMO := mask-rcnn_r18-polynl-site-c4_fpn_toy-coco
+DEMO := mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco
 DEMO_CONFIG := configs/demo/$(DEMO).py
 DEMO_OUT := work_dirs/demo
 
-FACE := retinaface_r18-polynl-site-c4_merge-fpn_toy-wider
+FACE := retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider
 FACE_CONFIG := configs/demo/$(FACE).py
 FACE_OUT := work_dirs/demo-face
 
@@ -25,7 +25,7 @@ quiet = $(if $(V),,python tools/quiet_run.py '$(1)' $(2))
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-face test test-fast gpu-check lint clean
+.PHONY: help install demo demo-face test test-fast lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -33,32 +33,29 @@ help: ## list the targets
 install: ## install everything into the active environment or .venv
 	@tools/install.sh
 
-demo: install data/toy_coco/annotations/instances_val.json ## train and test a small Mask R-CNN with Poly-NL on drawn shapes (CPU, minutes)
+demo: install data/toy_coco/drawn.json ## train and test a small Mask R-CNN with Poly-NL on drawn shapes (CPU, minutes)
 	@rm -rf $(DEMO_OUT)
 	$(Q)$(call quiet,training $(DEMO),$(DEMO_OUT)/train.log) python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_OUT)
 	$(Q)$(call quiet,testing it,$(DEMO_OUT)/test.log) python tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_OUT)/last_checkpoint)" --work-dir $(DEMO_OUT)/test --show-dir images
 	$(Q)python tools/demo_report.py $(DEMO_OUT)
 
-data/toy_coco/annotations/instances_val.json: Makefile polynl_mmdet/datasets/toy/coco.py polynl_mmdet/datasets/toy/files.py
-	$(Q)python tools/make_toy_data.py coco data/toy_coco --train 2000 --val 80 --seed 0 --overwrite
+data/toy_coco/drawn.json: Makefile demo/toy_coco.py demo/files.py
+	$(Q)python -m demo.draw coco data/toy_coco --train 2000 --val 80 --seed 0
 
-demo-face: install data/toy_wider/retinaface_gt_v1.1/val/label.txt ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
+demo-face: install data/toy_wider/drawn.json ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
 	@rm -rf $(FACE_OUT)
 	$(Q)$(call quiet,training $(FACE),$(FACE_OUT)/train.log) python tools/train.py $(FACE_CONFIG) --work-dir $(FACE_OUT)
 	$(Q)$(call quiet,testing it,$(FACE_OUT)/test.log) python tools/test.py $(FACE_CONFIG) "$$(cat $(FACE_OUT)/last_checkpoint)" --work-dir $(FACE_OUT)/test --show-dir images --tta
 	$(Q)python tools/demo_report.py $(FACE_OUT)
 
-data/toy_wider/retinaface_gt_v1.1/val/label.txt: Makefile polynl_mmdet/datasets/toy/wider.py polynl_mmdet/datasets/toy/face_drawing.py
-	$(Q)python tools/make_toy_data.py wider data/toy_wider --train 2000 --val 80 --seed 0 --overwrite
+data/toy_wider/drawn.json: Makefile demo/toy_wider.py demo/face_drawing.py
+	$(Q)python -m demo.draw wider data/toy_wider --train 2000 --val 80 --seed 0
 
 test: install ## run the tests (STACK=onedl: on the onedl forks)
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS)
 
 test-fast: install ## run the tests but the slow ones
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS) -m 'not slow'
-
-gpu-check: install ## measure and check all on this machine's GPU, 20 minutes (ARGS=--quick: also on a CPU)
-	python validation/gpu_check.py $(ARGS)
 
 lint: install ## check the style
 	ruff check .

@@ -114,19 +114,6 @@ def test_it_registers_before_mmdet_is_imported():
     assert not warnings_of(done)
 
 
-def test_the_import_replaces_nothing():
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', str(ROOT / 'validation/import_changes.py')],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    assert any('mmengine.MODELS: + ' in line and 'PolyNL' in line for line in lines)
-    assert any('mmengine.config.utils.' in line and ': + polynl_mmdet' in line for line in lines)
-
-
 LOOKUP = ROOT / 'polynl_mmdet_lookup.pth'
 # As at the start of Python, where the file is installed.
 START = f"""

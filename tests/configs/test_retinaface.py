@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
 FULL = sorted(path.name for path in FOLDER.glob('*.py'))
-CONFIGS = [*FULL, '../demo/retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py']
+CONFIGS = [*FULL, '../demo/retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider.py']
 
 
 def load(name):

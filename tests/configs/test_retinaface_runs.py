@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from demo.toy_wider import make_toy_wider
 from polynl_mmdet.wider_face import read_ground_truth, read_predictions, score_wider_face
 from polynl_mmdet.wider_face.annotations import read_annotations
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
 MOBILENET = FOLDER / 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
 R50 = FOLDER / 'retinaface_r50-polynl-site-c4_fpn_8xb4-80e_widerface.py'
-TOY = FOLDER.parent / 'demo' / 'retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
+TOY = FOLDER.parent / 'demo' / 'retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider.py'
 
 
 def logged(work_dir):
@@ -167,7 +168,7 @@ def test_r50_trains_on_real_images(run_tool, mini, data_root, label_with_landmar
 def test_demo_config_trains_resumes_and_tests_all_ways(run_tool, tmp_path):
     """A few steps on drawn faces: test, --tta, --show-dir, --resume."""
     data, work = tmp_path / 'toy', tmp_path / 'work'
-    ok(run_tool('make_toy_data.py', 'wider', data, '--train', 24, '--val', 4, '--size', 128))
+    make_toy_wider(data, train=24, val=4, size=128)
     options = [f'{s}_dataloader.dataset.data_root={data}/' for s in ('train', 'val', 'test')]
     options += [f'{s}_evaluator.0.gt_dir={data}/eval_tools/ground_truth' for s in ('val', 'test')]
     options += ['train_dataloader.batch_size=8', 'default_hooks.checkpoint.interval=1']

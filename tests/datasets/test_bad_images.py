@@ -24,7 +24,7 @@ from polynl_mmdet.engine.hooks.bad_image_hook import BadImageHook
 from polynl_mmdet.errors import InputError
 
 HEIGHT, WIDTH = 40, 60
-COCO = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
+COCO = 'configs/demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py'
 COCO_1X = 'configs/mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
 FACE = 'configs/retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
 

@@ -12,7 +12,7 @@ import pytest
 from mmdet.registry import DATASETS, METRICS
 from mmengine.logging import MMLogger
 
-from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
+from demo.toy_coco import CLASSES, make_toy_coco
 from polynl_mmdet.errors import InputError
 
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from work import evaluate
 
-from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
+from demo.toy_coco import CLASSES, make_toy_coco
 from polynl_mmdet.wider_face import WiderFaceGroundTruth, write_ground_truth
 from polynl_mmdet.wider_face.ground_truth import SETTINGS
 

@@ -49,7 +49,7 @@ def test_init_detector(path, image):
     'name',
     [
         'retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py',
-        'demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py',
+        'demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py',
         'retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py',
     ],
 )

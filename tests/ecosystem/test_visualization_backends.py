@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from demo.toy_wider import make_toy_wider
+
 TOY = Path(__file__).parents[2] / 'configs/demo'
-TOY /= 'retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
+TOY /= 'retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider.py'
 CONFIG = f"""
 _base_ = {str(TOY)!r}
 visualizer = dict(
@@ -31,8 +33,7 @@ def test_losses_images_and_landmarks(run_tool, tmp_path):
     from polynl_mmdet.visualization.face_visualizer import BOX_COLOUR, COLOURS
 
     data, work = tmp_path / 'toy', tmp_path / 'work'
-    done = run_tool('make_toy_data.py', 'wider', data, '--train', 8, '--val', 2, '--size', 128)
-    assert done.returncode == 0, done.stdout[-3000:]
+    make_toy_wider(data, train=8, val=2, size=128)
     options = [f'{s}_dataloader.dataset.data_root={data}/' for s in ('train', 'val', 'test')]
     options += [f'{s}_evaluator.0.gt_dir={data}/eval_tools/ground_truth' for s in ('val', 'test')]
     config = tmp_path / 'config.py'

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
-DEMO = 'demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
+DEMO = 'demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py'
 
 
 def test_it_holds_configs_tools_and_the_index(installed):

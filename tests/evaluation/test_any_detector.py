@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from polynl_mmdet.datasets.toy.wider import make_toy_wider
+from demo.toy_wider import make_toy_wider
 
 
 @pytest.fixture

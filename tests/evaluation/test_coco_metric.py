@@ -11,8 +11,8 @@ from mmdet.registry import METRICS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from demo.toy_coco import CLASSES, make_toy_coco
 from polynl_mmdet.datasets import CheckedCocoDataset
-from polynl_mmdet.datasets.toy.coco import CLASSES, make_toy_coco
 from polynl_mmdet.errors import InputError
 
 

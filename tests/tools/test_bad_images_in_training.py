@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_train_and_test import CONFIG, options
 
-from polynl_mmdet.datasets.toy.coco import make_toy_coco
+from demo.toy_coco import make_toy_coco
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from polynl_mmdet.datasets.toy.wider import make_toy_wider
+from demo.toy_wider import make_toy_wider
 
 CONFIG = """
 train_dataloader = dict(dataset=dict(

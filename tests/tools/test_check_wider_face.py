@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polynl_mmdet.datasets.toy.wider import make_toy_wider
+from demo.toy_wider import make_toy_wider
 
 
 @pytest.fixture

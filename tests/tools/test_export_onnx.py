@@ -20,8 +20,8 @@ onnxruntime = pytest.importorskip('onnxruntime')
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 MOBILENET = CONFIGS / 'retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
-TOY_FACES = CONFIGS / 'demo/retinaface_r18-polynl-site-c4_merge-fpn_toy-wider.py'
-TOY_MASKS = CONFIGS / 'demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
+TOY_FACES = CONFIGS / 'demo/retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider.py'
+TOY_MASKS = CONFIGS / 'demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py'
 # What the demo must do without.
 BLOCK = """
 import importlib.abc, runpy, sys

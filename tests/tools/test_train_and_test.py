@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from polynl_mmdet.datasets.toy.coco import make_toy_coco
+from demo.toy_coco import make_toy_coco
 
-CONFIG = 'configs/demo/mask-rcnn_r18-polynl-site-c4_fpn_toy-coco.py'
+CONFIG = 'configs/demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py'
 
 
 @pytest.fixture(scope='module')

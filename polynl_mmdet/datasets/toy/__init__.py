@@ -1,1 +1,0 @@
-"""Draws the built-in data."""

@@ -1,0 +1,96 @@
+"""The far-cue study: its images, what its detectors reach, and a short run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.registry import MODELS
+from mmengine.optim import build_optim_wrapper
+from pycocotools.coco import COCO
+
+from studies.far_cue import run as study
+from studies.far_cue.images import HEIGHT, MIN_DISTANCE, WIDTH, make_far_cue
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    """Path: 40 + 4 images."""
+    out = tmp_path_factory.mktemp('far_cue') / study.DATA
+    make_far_cue(out, train=40, val=4, seed=0)
+    return out
+
+
+def test_a_seed_gives_the_same_images(tmp_path):
+    make_far_cue(tmp_path, train=3, val=2, seed=0)
+    content = (tmp_path / 'annotations/instances_train.json').read_bytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == '831a2407661471e3'
+
+
+def test_the_class_is_the_cues_and_far_from_every_shape(drawn):
+    coco = COCO(str(drawn / 'annotations/instances_train.json'))
+    labels = []
+    for entry in coco.dataset['images']:
+        image = cv2.imread(str(drawn / 'train' / entry['file_name'])).astype(int)
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        blue, _, red = image.transpose(2, 0, 1)
+        cues = red - blue > 110, blue - red > 110  # JPEG blurs colours
+        ((label,), annotations) = (
+            {a['category_id'] - 1 for a in coco.imgToAnns[entry['id']]},
+            coco.imgToAnns[entry['id']],
+        )
+        assert cues[label].sum() > 100
+        assert cues[1 - label].sum() == 0
+        columns = np.nonzero(cues[label].any(axis=0))[0]
+        for annotation in annotations:
+            mask = coco.annToMask(annotation)
+            assert image[mask > 0].min() > 150, 'a shape is white in either class'
+            assert np.abs(np.nonzero(mask)[1][:, None] - columns).min() >= MIN_DISTANCE
+        labels.append(label)
+    assert 0.25 < np.mean(labels) < 0.75
+
+
+def test_the_cue_is_out_of_reach_without_a_layer():
+    assert study.reach(study.config_of('none')) + study.BEYOND_SHAPE < MIN_DISTANCE
+    assert study.reach(study.config_of('PolyNL')) > 250
+
+
+def test_a_run_gives_the_layer_alone_its_rate():
+    cfg = study.config_of_run('NonLocal2d', 10.0, 3, 2)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {id(group['params'][0]): group['lr'] for group in wrapper.param_groups}
+    base = cfg.optim_wrapper.optimizer.lr
+    fast = {name for name, p in model.named_parameters() if rates[id(p)] == 10 * base}
+    assert fast == {name for name, _ in model.named_parameters() if '.site' in name} != set()
+    assert set(rates.values()) == {base, 10 * base}
+
+
+@pytest.mark.slow
+def test_a_run_from_end_to_end(drawn, repo_root):
+    command = [sys.executable, '-m', 'studies.far_cue.run', '--layer', 'PolyNL', '--seeds', '1']
+    command += ['--epochs', '1', '--rates', '1', '--output', 'out.json']
+    folder = drawn.parents[1]
+
+    def run():
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, 'PYTHONPATH': str(repo_root)},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / 'out.json').read_text())
+    assert set(results['runs']) == {'PolyNL 1 0'}
+    assert '| PolyNL' in done.stdout
+    assert 'PolyNL 1 0:' not in run().stdout, 'what is stored is not run again'

@@ -1,1 +1,0 @@
-"""Check what no unit test can: kills, hostile files, damaged files and long runs."""
