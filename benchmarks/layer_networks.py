@@ -29,7 +29,7 @@ def _at_five_sites(**layer) -> dict:
 NETWORKS = {
     PLAIN: dict(type='ResNet'),
     'Spatial Bias, c2-c4': dict(type='SpatialBiasResNet'),
-    'Poly-NL x 5': _at_five_sites(type='PolyNL', context_norm=dict(type='LN')),
+    'Poly-NL x 5': _at_five_sites(type='PolyNL', context_norm=True),
     'NonLocal2d x 5': _at_five_sites(type='NonLocal2d', reduction=2),
     'ContextBlock x 5': _at_five_sites(type='ContextBlock', ratio=1 / 16),
 }

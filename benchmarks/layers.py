@@ -41,7 +41,7 @@ from benchmarks.study import store, stored
 from polynl_mmdet.errors import InputError, one_line_errors
 
 LAYERS = {
-    'PolyNL': dict(context_norm=dict(type='LN')),
+    'PolyNL': dict(context_norm=True),
     'PolyNL-published': dict(type='PolyNL'),
     'NonLocal2d': {},
     'DisentangledNonLocal': {},

@@ -23,9 +23,7 @@ model = dict(
         frozen_stages=-1,
         norm_eval=False,
         init_cfg=None,
-        sites=[
-            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
-        ],
+        sites=[dict(cfg=dict(type='PolyNL', context_norm=True), stage='c4', before_block=-1)],
     ),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=channels, num_outs=4, norm_cfg=norm_cfg),
     rpn_head=dict(

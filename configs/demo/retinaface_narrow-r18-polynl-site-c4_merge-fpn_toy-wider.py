@@ -15,9 +15,7 @@ model = dict(
         depth=18,
         base_channels=24,
         init_cfg=None,
-        sites=[
-            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
-        ],
+        sites=[dict(cfg=dict(type='PolyNL', context_norm=True), stage='c4', before_block=-1)],
     ),
     neck=[
         dict(type='MergeFPN', in_channels=[48, 96, 192], out_channels=64),

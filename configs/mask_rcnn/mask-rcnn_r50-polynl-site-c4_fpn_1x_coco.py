@@ -6,8 +6,6 @@ _base_ = './mask-rcnn_r50_fpn_1x_coco.py'
 model = dict(
     backbone=dict(
         type='SiteResNet',
-        sites=[
-            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
-        ],
+        sites=[dict(cfg=dict(type='PolyNL', context_norm=True), stage='c4', before_block=-1)],
     )
 )

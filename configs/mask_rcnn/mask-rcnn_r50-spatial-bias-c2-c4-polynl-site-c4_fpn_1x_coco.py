@@ -3,8 +3,6 @@ _base_ = './mask-rcnn_r50-spatial-bias-c2-c4_fpn_1x_coco.py'
 # Spatial Bias, and one Poly-NL right before the last residual block of c4.
 model = dict(
     backbone=dict(
-        sites=[
-            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
-        ]
+        sites=[dict(cfg=dict(type='PolyNL', context_norm=True), stage='c4', before_block=-1)]
     )
 )

@@ -7,8 +7,6 @@ _base_ = './retinaface_r50_fpn_8xb4-80e_widerface.py'
 model = dict(
     backbone=dict(
         type='SiteResNet',
-        sites=[
-            dict(cfg=dict(type='PolyNL', context_norm=dict(type='LN')), stage='c4', before_block=-1)
-        ],
+        sites=[dict(cfg=dict(type='PolyNL', context_norm=True), stage='c4', before_block=-1)],
     )
 )

@@ -4,7 +4,7 @@ model = dict(
     backbone=dict(
         plugins=[
             dict(
-                cfg=dict(type='PolyNL', context_norm=dict(type='LN')),
+                cfg=dict(type='PolyNL', context_norm=True),
                 stages=(False, True, True, True),
                 position='after_conv2',
             )

@@ -1,6 +1,6 @@
-"""Plugin layers, registered in mmengine's root MODELS.
+"""Plug-in layers in plain PyTorch; where mmengine is installed, its root MODELS has their names.
 
-Needs mmengine and mmcv, not mmdet: mmseg, mmpretrain and mmaction2 configs find the layers too.
+mmdet, mmseg, mmpretrain and mmaction2 find them there.
 """
 
 from .agent_attention import AgentAttention
@@ -16,18 +16,25 @@ from .relu_linear_attention import ReLULinearAttention
 from .spatial_bias import SpatialBias, SpatialBiasTerm
 from .squeeze_excitation import SqueezeExcitation
 
-__all__ = [
-    'AgentAttention',
-    'CompactGeneralizedNonLocal',
-    'ContextLayer',
-    'DisentangledNonLocal',
-    'DoubleAttention',
-    'EfficientAttention',
-    'GlobalResponseNorm',
-    'PolyNL',
-    'PyramidNonLocal',
-    'ReLULinearAttention',
-    'SpatialBias',
-    'SpatialBiasTerm',
-    'SqueezeExcitation',
-]
+LAYERS = (
+    AgentAttention,
+    CompactGeneralizedNonLocal,
+    DisentangledNonLocal,
+    DoubleAttention,
+    EfficientAttention,
+    GlobalResponseNorm,
+    PolyNL,
+    PyramidNonLocal,
+    ReLULinearAttention,
+    SpatialBias,
+    SqueezeExcitation,
+)
+__all__ = ['ContextLayer', 'SpatialBiasTerm', *(layer.__name__ for layer in LAYERS)]
+
+try:
+    from mmengine.registry import MODELS
+except ImportError:  # Plain PyTorch.
+    pass
+else:
+    for layer in LAYERS:
+        MODELS.register_module(module=layer)

@@ -7,83 +7,56 @@ https://arxiv.org/abs/1810.13125, Sec. 3 (dot-product kernel, grouped channels).
 from __future__ import annotations
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .context_layer import ContextLayer
+from .context_layer import ContextLayer, split_heads
 
 
-@MODELS.register_module()
 class CompactGeneralizedNonLocal(ContextLayer):
     """``Z = X + GN(Wz [theta_k (phi_k . g_k)]_k)`` with ``theta, phi, g = X Wtheta, X Wphi, X Wg``.
 
-    All channels of all positions are pairs to be compared, not only positions. With the
-    dot-product kernel and vec(.) the vector of a group's N C'/G entries,
-    ``(vec(theta) vec(phi)^T) vec(g)`` needs no matrix of pairs: it is theta times one number a
-    group, ``vec(phi) . vec(g)``. Wz is a 1x1 convolution in the same G groups, followed by a group
-    norm, as in the paper. The norm is over exactly the entries that this number scales, so only
-    its sign (and, near zero, the norm's epsilon) reaches the output.
+    Pairs of all channels of all positions are compared, not of positions alone. With the dot
+    product as kernel this needs no matrix of pairs: ``(vec(theta) vec(phi)^T) vec(g)`` is theta
+    times one number per group. Wz is a 1 x 1 convolution in the same groups, followed by a group
+    norm over exactly the entries that this number scales: only its sign (and, near zero, the norm's
+    epsilon) reaches the output.
 
     Args:
-        in_channels (int): Channels C of the input.
-        reduction (int): C' = C / reduction. Defaults to 2.
-        groups (int): Groups G. Defaults to 8.
-        use_scale (bool): Whether the dot product is divided by sqrt(N C'/G). Defaults to False.
-        init_cfg (dict or list[dict], optional): As in mmengine's BaseModule. Defaults to None.
-
-    Raises:
-        ValueError: Arguments that are not positive integers, ``groups`` that does not divide the
-            outer and inner channels, or an input that is not (B, in_channels, H, W).
+        in_channels (int): Channels C.
+        reduction (int): theta, phi and g have C / reduction channels. Defaults to 2.
+        groups (int): Groups, a divisor of both numbers of channels. Defaults to 8.
+        use_scale (bool): Whether the dot product is divided by the square root of its length.
+            Defaults to False.
     """
 
     _abbr_ = 'cgnl'
 
     def __init__(
-        self,
-        in_channels: int,
-        reduction: int = 2,
-        groups: int = 8,
-        use_scale: bool = False,
-        init_cfg: dict | list[dict] | None = None,
+        self, in_channels: int, reduction: int = 2, groups: int = 8, use_scale: bool = False
     ) -> None:
-        super().__init__(in_channels, init_cfg)
-        inner = self.inner_channels(reduction)
-        self.groups = self.check_positive('groups', groups)
-        if inner % groups or in_channels % groups:
-            raise ValueError(
-                f'CompactGeneralizedNonLocal: groups={groups}; accepted: a divisor of the '
-                f'{in_channels} channels and of the {inner} inner channels'
-            )
+        super().__init__(in_channels, reduction, num_heads=groups)
+        inner = self.inner_channels
         self.use_scale = use_scale
         self.theta = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.phi = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.g = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.build_output(inner, dict(type='GN', num_groups=groups), groups=groups)
+        self.conv_z = nn.Conv2d(inner, in_channels, 1, groups=groups, bias=False)
+        self.conv_out = nn.GroupNorm(groups, in_channels)
         self.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            x (Tensor): (B, C, H, W), floating point.
-
-        Returns:
-            Tensor: (B, C, H, W).
-        """
-        self.check_input(x)
-        # (B, G, N C'/G)
+    def branch(self, x: Tensor) -> Tensor:
         theta, phi, g = (
-            conv(x).unflatten(1, (self.groups, -1)).flatten(2)
+            split_heads(conv(x), self.num_heads).flatten(2)  # (B, groups, N C' / groups)
             for conv in (self.theta, self.phi, self.g)
         )
         # A sum over all positions and channels overflows float16.
         with torch.autocast(x.device.type, enabled=False):
-            wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+            wide = torch.promote_types(theta.dtype, torch.float32)
             product = (phi.to(wide) * g.to(wide)).sum(dim=2, keepdim=True)
             if self.use_scale:
                 product = product / phi.shape[2] ** 0.5
             y = (theta.to(wide) * product).unflatten(2, (-1, *x.shape[2:])).flatten(1, 2)
-            # The norm is free of scale: keep the convolution's input in float16's range.
+            # The norm removes any scale: keep the convolution's input in float16's range.
             if wide != theta.dtype:
                 y = y / y.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1.0)
-        return x + self.output(y.to(theta.dtype))
+        return self.conv_out(self.conv_z(y.to(theta.dtype)))

@@ -2,138 +2,87 @@
 
 from __future__ import annotations
 
-from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 
-def as_heads(x: Tensor) -> Tensor:
-    """Reshape a map for ``scaled_dot_product_attention``.
+class ContextLayer(nn.Module):
+    """Layer ``Z = X + branch(X)`` on (B, C, H, W) that starts as the identity.
 
-    Its kernels without an N x N matrix need an axis of heads and contiguous channels.
+    A subclass builds its branch, ends it in ``self.conv_out`` (or any layer with weight and bias),
+    calls :meth:`reset_parameters` last in its constructor, and implements :meth:`branch`.
 
-    Args:
-        x (Tensor): (B, C, H, W).
-
-    Returns:
-        Tensor: (B, 1, N, C).
-    """
-    return x.flatten(2).transpose(1, 2).contiguous()[:, None]
-
-
-class ContextLayer(BaseModule):
-    """Base class of layers ``Z = X + branch(X)`` on (B, C, H, W).
-
-    A subclass sizes its branch by :meth:`inner_channels`, builds the end of it by
-    :meth:`build_output`, calls :meth:`reset_parameters` last in its constructor, and in ``forward``
-    uses :meth:`check_input` and :meth:`output`. docs/adding_a_layer.md has an example.
-
-    The end of the branch is a 1x1 convolution, and a norm if there is one. The last affine part
-    starts at zero, so that a fresh layer is the identity. A surrounding backbone re-initialises
-    every convolution and norm by its own ``init_cfg`` and calls its children's ``init_weights``
-    afterwards, which here starts from :meth:`reset_parameters` again.
+    mmengine's BaseModules initialize all convolutions inside them by their own ``init_cfg`` and
+    call ``init_weights`` of their children afterwards: here it restores the identity.
 
     Args:
-        in_channels (int): Channels C of the input.
-        init_cfg (dict or list[dict], optional): As in mmengine's BaseModule, applied after the
-            layer's own initialisation. Defaults to None.
+        in_channels (int): Channels C.
+        reduction (int): The branch has ``inner_channels`` = C // reduction, at least 1. Defaults
+            to 1.
+        num_heads (int): Groups of the inner channels that attend separately. Defaults to 1.
 
     Raises:
-        ValueError: ``in_channels`` is not a positive integer.
+        ValueError: ``num_heads`` does not divide the inner channels.
     """
 
-    def __init__(self, in_channels: int, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
-        self.in_channels = self.check_positive('in_channels', in_channels)
-
-    def check_positive(self, name: str, value: int) -> int:
-        """Check that an argument is a positive integer.
-
-        Args:
-            name (str): The argument's name, for the message.
-            value (int): Its value.
-
-        Returns:
-            int: ``value``.
-
-        Raises:
-            ValueError: It is not a positive integer.
-        """
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    def __init__(self, in_channels: int, reduction: int = 1, num_heads: int = 1) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.inner_channels = max(in_channels // reduction, 1)
+        self.num_heads = num_heads
+        if self.inner_channels % num_heads:
             raise ValueError(
-                f'{type(self).__name__}: {name}={value!r}; accepted: a positive integer'
-            )
-        return value
-
-    def inner_channels(self, reduction: int) -> int:
-        """Compute the number of channels inside the branch.
-
-        Args:
-            reduction (int): Positive divisor.
-
-        Returns:
-            int: ``in_channels // reduction``, at least 1.
-        """
-        return max(self.in_channels // self.check_positive('reduction', reduction), 1)
-
-    def build_output(self, channels: int, norm_cfg: dict | None, groups: int = 1) -> None:
-        """Build the end of the branch: a 1x1 convolution back to ``in_channels``, and a norm.
-
-        Args:
-            channels (int): Channels of what :meth:`output` will be given.
-            norm_cfg (dict, optional): The norm; None for a convolution with bias instead.
-            groups (int): Of the convolution. Defaults to 1.
-        """
-        bias = norm_cfg is None
-        self.conv_out = nn.Conv2d(channels, self.in_channels, 1, groups=groups, bias=bias)
-        self.norm_name = None
-        if norm_cfg is not None:
-            self.norm_name, norm = build_norm_layer(norm_cfg, self.in_channels)
-            self.add_module(self.norm_name, norm)
-
-    def output(self, branch: Tensor) -> Tensor:
-        """Apply the end of the branch.
-
-        Args:
-            branch (Tensor): (B, channels, H, W), or of any size that broadcasts to the input's.
-
-        Returns:
-            Tensor: (B, C, H, W), or of that size.
-        """
-        branch = self.conv_out(branch)
-        return branch if self.norm_name is None else getattr(self, self.norm_name)(branch)
-
-    def check_input(self, x: Tensor) -> None:
-        """Check that an input is (B, in_channels, H, W).
-
-        Args:
-            x (Tensor): The input.
-
-        Raises:
-            ValueError: It has another shape.
-        """
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f'{type(self).__name__}: the input has shape {tuple(x.shape)}; '
-                f'accepted: (B, {self.in_channels}, H, W)'
+                f'{type(self).__name__}: got num_heads={num_heads}, expected a divisor of '
+                f'{self.inner_channels} (in_channels / reduction)'
             )
 
     def reset_parameters(self) -> None:
-        """Set convolutions to Xavier-uniform with zero bias, norms to 1 and 0, the output to 0."""
+        """Xavier-uniform weights, zero biases, norms at 1 and 0, and ``conv_out`` at 0."""
         for module in self.modules():
             if isinstance(module, (nn.Conv1d, nn.Conv2d)):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif hasattr(module, 'reset_parameters') and module is not self:
+            elif module is not self and hasattr(module, 'reset_parameters'):
                 module.reset_parameters()
-        if not hasattr(self, 'conv_out'):
-            return
-        last = self.conv_out if self.norm_name is None else getattr(self, self.norm_name)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.conv_out.weight)
+        if self.conv_out.bias is not None:
+            nn.init.zeros_(self.conv_out.bias)
 
     def init_weights(self) -> None:
-        """Run the layer's own initialisation, then its ``init_cfg`` if it has one."""
+        """Called by a surrounding mmengine BaseModule, after its ``init_cfg``."""
         self.reset_parameters()
-        super().init_weights()
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ValueError unless ``x`` is (B, in_channels, H, W)."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'{type(self).__name__}: got input {tuple(x.shape)}, '
+                f'expected (B, {self.in_channels}, H, W)'
+            )
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Compute what is added: (B, C, H, W), or a shape that broadcasts to it."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to (B, C, H, W), floating point."""
+        self.check_input(x)
+        return x + self.branch(x)
+
+
+def split_heads(x: Tensor, num_heads: int = 1) -> Tensor:
+    """Reshape (B, C, H, W) to (B, heads, C / heads, N)."""
+    return x.flatten(2).unflatten(1, (num_heads, -1))
+
+
+def as_tokens(x: Tensor, num_heads: int = 1) -> Tensor:
+    """Reshape (B, C, H, W) to (B, heads, N, C / heads) for ``scaled_dot_product_attention``.
+
+    Contiguous, which its kernels without an N x N matrix need.
+    """
+    return split_heads(x, num_heads).transpose(2, 3).contiguous()
+
+
+def as_map(tokens: Tensor, like: Tensor) -> Tensor:
+    """Reshape (B, heads, N, d) back to (B, heads * d, H, W), H and W as in ``like``."""
+    return tokens.transpose(2, 3).flatten(1, 2).unflatten(2, like.shape[2:])

@@ -1,4 +1,4 @@
-"""Global response normalisation.
+"""Global response normalization.
 
 Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", CVPR 2023,
 https://arxiv.org/abs/2301.00808, Sec. 3.2.
@@ -7,40 +7,29 @@ https://arxiv.org/abs/2301.00808, Sec. 3.2.
 from __future__ import annotations
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .context_layer import ContextLayer
 
 
-@MODELS.register_module()
 class GlobalResponseNorm(ContextLayer):
-    """``Z = X + gamma (.) X (.) G / mean_C(G) + beta`` with ``G_c = |x_c|``, one number a channel.
+    """``Z = X + gamma * X * G / mean_C(G) + beta`` with ``G_c = ||x_c||``, the norm of a channel.
 
-    ``|x_c|`` is the Euclidean norm of a channel over all positions: a channel that responds more
-    than the others in this image is strengthened. gamma and beta, one number a channel each, start
-    at zero as in the paper: a fresh layer is the identity.
+    ``||x_c||`` is the Euclidean norm over all positions: channels that respond more than the others
+    in this image are amplified. gamma and beta start at 0, as in the paper.
 
     Args:
-        in_channels (int): Channels C of the input.
+        in_channels (int): Channels C.
         eps (float): Added to the mean in the denominator. Defaults to 1e-6.
-        init_cfg (dict or list[dict], optional): As in mmengine's BaseModule. Defaults to None.
-
-    Raises:
-        ValueError: ``in_channels`` is not a positive integer, or an input is not
-            (B, in_channels, H, W).
     """
 
     _abbr_ = 'grn'
 
-    def __init__(
-        self, in_channels: int, eps: float = 1e-6, init_cfg: dict | list[dict] | None = None
-    ) -> None:
-        super().__init__(in_channels, init_cfg)
+    def __init__(self, in_channels: int, eps: float = 1e-6) -> None:
+        super().__init__(in_channels)
         self.eps = eps
-        self.gamma = nn.Parameter(torch.empty(in_channels, 1, 1))
-        self.beta = nn.Parameter(torch.empty(in_channels, 1, 1))
-        self.reset_parameters()
+        self.gamma = nn.Parameter(torch.zeros(in_channels, 1, 1))
+        self.beta = nn.Parameter(torch.zeros(in_channels, 1, 1))
 
     def reset_parameters(self) -> None:
         """Set gamma and beta to 0."""
@@ -48,17 +37,10 @@ class GlobalResponseNorm(ContextLayer):
         nn.init.zeros_(self.beta)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward.
-
-        Args:
-            x (Tensor): (B, C, H, W), floating point.
-
-        Returns:
-            Tensor: (B, C, H, W).
-        """
+        """Apply the layer to (B, C, H, W), floating point."""
         self.check_input(x)
         # A sum of squares over all positions overflows float16.
-        wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+        wide = torch.promote_types(x.dtype, torch.float32)
         response = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True, dtype=wide)
         response = response / (response.mean(dim=1, keepdim=True) + self.eps)
         return x * (1 + self.gamma * response).to(x.dtype) + self.beta.to(x.dtype)

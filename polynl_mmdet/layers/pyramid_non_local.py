@@ -11,72 +11,47 @@ from collections.abc import Sequence
 from math import ceil
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, scaled_dot_product_attention
 
-from .context_layer import ContextLayer, as_heads
+from .context_layer import ContextLayer, as_map, as_tokens
 
 
-@MODELS.register_module()
 class PyramidNonLocal(ContextLayer):
     """``Z = X + Wz [Y_s]_s``, ``Y_s = softmax(theta(X) phi(P_s X)^T / sqrt(d)) g(P_s X)``.
 
-    Queries keep the full resolution; keys and values are regions of s x s positions (P_s: average
-    pooling), on several scales s. [.]_s puts the scales' results side by side. What is built here
-    is this formula, with the embeddings theta, phi and g shared by the scales; the papers' own
-    modules differ in such details (strided convolutions, video). The cost is quadratic in the
-    number N of positions, N^2 / s^2 a scale; the matrices of pairs are never stored.
+    Queries keep the full resolution; keys and values are average-pooled regions of s x s positions
+    (P_s X), on several scales s. The results of the scales are concatenated. The embeddings theta,
+    phi and g are shared by the scales; the papers' modules differ in such details (strided
+    convolutions, video). The cost is quadratic in the number N of positions, N^2 / s^2 per scale;
+    the matrices of pairs are never stored.
 
     Args:
-        in_channels (int): Channels C of the input.
+        in_channels (int): Channels C.
         reduction (int): d = C / reduction. Defaults to 2.
-        scales (Sequence[int]): Sides s of the regions. A side that does not divide the input's
-            gives ceil(H / s) x ceil(W / s) regions of about that size. Defaults to (2, 4, 8).
-        norm_cfg (dict, optional): Norm layer after Wz. Defaults to None.
-        init_cfg (dict or list[dict], optional): As in mmengine's BaseModule. Defaults to None.
-
-    Raises:
-        ValueError: Arguments that are not positive integers, no scale, or an input that is not
-            (B, in_channels, H, W).
+        scales (Sequence[int]): Sides s of the regions. A map of H x W has
+            ceil(H / s) x ceil(W / s) of them. Defaults to (2, 4, 8).
     """
 
     _abbr_ = 'pnl'
 
     def __init__(
-        self,
-        in_channels: int,
-        reduction: int = 2,
-        scales: Sequence[int] = (2, 4, 8),
-        norm_cfg: dict | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        self, in_channels: int, reduction: int = 2, scales: Sequence[int] = (2, 4, 8)
     ) -> None:
-        super().__init__(in_channels, init_cfg)
-        self.scales = tuple(self.check_positive('scales', scale) for scale in scales)
-        if not self.scales:
-            raise ValueError('PyramidNonLocal: scales=(); accepted: at least one')
-        inner = self.inner_channels(reduction)
+        super().__init__(in_channels, reduction)
+        inner = self.inner_channels
+        self.scales = tuple(scales)
         self.theta = nn.Conv2d(in_channels, inner, 1)
         self.phi = nn.Conv2d(in_channels, inner, 1)
         self.g = nn.Conv2d(in_channels, inner, 1)
-        self.build_output(inner * len(self.scales), norm_cfg)
+        self.conv_out = nn.Conv2d(inner * len(self.scales), in_channels, 1)
         self.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Args:
-            x (Tensor): (B, C, H, W), floating point.
-
-        Returns:
-            Tensor: (B, C, H, W).
-        """
-        self.check_input(x)
-        queries = as_heads(self.theta(x))
+    def branch(self, x: Tensor) -> Tensor:
+        q = as_tokens(self.theta(x))
         levels = []
         for scale in self.scales:
             regions = adaptive_avg_pool2d(x, tuple(ceil(side / scale) for side in x.shape[2:]))
-            keys, values = as_heads(self.phi(regions)), as_heads(self.g(regions))
-            levels.append(scaled_dot_product_attention(queries, keys, values))
-        y = torch.cat(levels, dim=3)[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self.output(y)
+            k, v = as_tokens(self.phi(regions)), as_tokens(self.g(regions))
+            levels.append(scaled_dot_product_attention(q, k, v))
+        return self.conv_out(as_map(torch.cat(levels, dim=3), x))

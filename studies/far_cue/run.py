@@ -38,7 +38,7 @@ CONFIG = Path(__file__).with_name('mask-rcnn_far-cue.py')
 NON_LOCAL = dict(type='NonLocal2d', reduction=2, mode='embedded_gaussian')
 LAYERS: dict[str, dict | None] = {
     'none': None,
-    'PolyNL': dict(type='PolyNL', context_norm=dict(type='LN')),
+    'PolyNL': dict(type='PolyNL', context_norm=True),
     'PolyNL-published': dict(type='PolyNL'),
     'NonLocal2d': NON_LOCAL,
     'NonLocal2d-BN': dict(NON_LOCAL, norm_cfg=dict(type='BN')),

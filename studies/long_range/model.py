@@ -21,7 +21,7 @@ CLASSES = 2
 MAX_PARAMETERS = 5500
 LAYERS: dict[str, dict | None] = {
     'none': None,
-    'PolyNL': dict(type='PolyNL', context_norm=dict(type='LN')),
+    'PolyNL': dict(type='PolyNL', context_norm=True),
     'PolyNL-published': dict(type='PolyNL'),
     'NonLocal2d': dict(type='NonLocal2d', reduction=1),
     'NonLocal2d-BN': dict(type='NonLocal2d', reduction=1, norm_cfg=dict(type='BN')),

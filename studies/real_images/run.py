@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS: dict[str, dict | None] = {
     'none': None,
     'PolyNL': dict(type='PolyNL'),
-    'PolyNL-LN': dict(type='PolyNL', context_norm=dict(type='LN')),
+    'PolyNL-LN': dict(type='PolyNL', context_norm=True),
     'NonLocal2d': dict(type='NonLocal2d', reduction=2),
     'ContextBlock': dict(type='ContextBlock', ratio=0.25),
 }

@@ -113,8 +113,8 @@ def losses_and_gradients(model_cfg):
             assert torch.isfinite(module.w3.grad).all(), name
             assert module.w3.grad.abs().max() > 0, name
         if isinstance(module, SpatialBiasTerm):
-            assert torch.isfinite(module.expand.weight.grad).all(), name
-            assert module.expand.weight.grad.abs().max() > 0, name
+            assert torch.isfinite(module.conv_out.weight.grad).all(), name
+            assert module.conv_out.weight.grad.abs().max() > 0, name
     return model
 
 

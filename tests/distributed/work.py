@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from mmcv.cnn import build_norm_layer
 from mmengine.dataset import DefaultSampler
 from mmengine.model import MMDistributedDataParallel
 from torch import distributed, nn
@@ -37,10 +38,10 @@ def enter(rank, world, function, folder, args):
 def make_net(norm, dtype):
     """A net with PolyNL between convolutions, its branch switched on."""
     torch.manual_seed(3)
-    norm_cfg = None if norm is None else dict(type=norm)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3), PolyNL(8, norm_cfg=norm_cfg, bias=True), nn.ReLU(), nn.Conv2d(8, 2, 3)
-    )
+    layers = [nn.Conv2d(3, 8, 3), PolyNL(8, bias=True), nn.ReLU(), nn.Conv2d(8, 2, 3)]
+    if norm is not None:
+        layers.insert(2, build_norm_layer(dict(type=norm), 8)[1])
+    net = nn.Sequential(*layers)
     nn.init.xavier_uniform_(net[1].w3)
     nn.init.constant_(net[1].beta, 0.7)
     return net.to(dtype)

@@ -57,12 +57,12 @@ def efficient_attention(layer, x: Tensor, size) -> Tensor:
 @one_by_one
 def cgnl(layer, x: Tensor, size) -> Tensor:
     theta, phi, g = (apply(conv, x) for conv in (layer.theta, layer.phi, layer.g))
-    width = theta.shape[1] // layer.groups
-    out_width = x.shape[1] // layer.groups
-    norm = getattr(layer, layer.norm_name)
-    weight = layer.conv_out.weight.flatten(1)
+    width = theta.shape[1] // layer.num_heads
+    out_width = x.shape[1] // layer.num_heads
+    norm = layer.conv_out
+    weight = layer.conv_z.weight.flatten(1)
     parts = []
-    for group in range(layer.groups):
+    for group in range(layer.num_heads):
         s = slice(group * width, (group + 1) * width)
         o = slice(group * out_width, (group + 1) * out_width)
         pairs = torch.outer(theta[:, s].flatten(), phi[:, s].flatten())  # all pairs of entries
@@ -111,7 +111,7 @@ def pnl(layer, x: Tensor, size) -> Tensor:
 @one_by_one
 def squeeze_excitation(layer, x: Tensor, size) -> Tensor:
     hidden = apply(layer.squeeze, x.mean(dim=0, keepdim=True)).clamp_min(0)
-    return x / (1 + (-apply(layer.excite, hidden)).exp())
+    return x / (1 + (-apply(layer.conv_out, hidden)).exp())
 
 
 @one_by_one
@@ -197,4 +197,4 @@ def batch_norm(norm, x: Tensor, weight=None, bias=None) -> Tensor:
 
 def spatial_bias(layer, x: Tensor) -> Tensor:
     hidden = batch_norm(layer.maps_norm, bias_maps(layer, x, x.shape[2:])).clamp_min(0)
-    return x + torch.einsum('os,bshw->bohw', layer.expand.weight.flatten(1), hidden)
+    return x + torch.einsum('os,bshw->bohw', layer.conv_out.weight.flatten(1), hidden)

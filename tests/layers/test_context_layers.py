@@ -1,4 +1,4 @@
-"""Each layer agrees with its own equation, starts near the identity and names bad input."""
+"""Each layer agrees with its own equation, starts as the identity and rejects bad input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmcv.cnn import build_plugin_layer
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import nn
 
 from polynl_mmdet import layers
@@ -84,12 +83,7 @@ class Parent(BaseModule):
 
 @pytest.mark.parametrize(('name', 'kwargs'), CASES)
 @pytest.mark.parametrize('with_parent', [False, True])
-@pytest.mark.parametrize('norm', [False, True])
-def test_starts_as_the_identity(name, kwargs, with_parent, norm):
-    if norm:
-        if name in ('CompactGeneralizedNonLocal', 'SqueezeExcitation', 'GlobalResponseNorm'):
-            pytest.skip('has no norm to choose')
-        kwargs = dict(kwargs, norm_cfg=dict(type='BN'))
+def test_starts_as_the_identity(name, kwargs, with_parent):
     layer = build(name, **kwargs)
     if with_parent:
         Parent(layer).init_weights()
@@ -112,15 +106,6 @@ def test_every_parameter_learns(name, kwargs):
         optimizer.step()
     silent = [key for key, p in layer.named_parameters() if p.grad.abs().max() == 0]
     assert not silent
-
-
-@pytest.mark.parametrize('name', [name for name in LAYERS if name != 'GlobalResponseNorm'])
-def test_its_own_init_cfg_has_the_last_word(name):
-    layer = build(name, **FIRST[name], init_cfg=dict(type='Constant', val=0.5, layer='Conv2d'))
-    Parent(layer).init_weights()
-    convs = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
-    assert convs
-    assert all((conv.weight == 0.5).all() for conv in convs)
 
 
 @pytest.mark.parametrize('name', LAYERS)
@@ -155,38 +140,27 @@ def test_large_activations_stay_finite_in_float16(name, kwargs):
 
 
 @pytest.mark.parametrize('name', LAYERS)
-def test_it_is_found_by_name_and_names_bad_input(name):
+def test_is_found_by_name_and_rejects_other_shapes(name):
     key, layer = build_plugin_layer(dict(type=name, **FIRST[name]), postfix='_x', in_channels=8)
     assert key == f'{layer._abbr_}_x'
     for x in (torch.zeros(1, 7, 4, 4), torch.zeros(1, 8, 4), torch.zeros(2, 8)):
-        with pytest.raises(ValueError, match=r'accepted: \(B, 8, H, W\)') as caught:
+        with pytest.raises(ValueError, match=r'expected \(B, 8, H, W\)') as caught:
             layer(x)
         assert str(tuple(x.shape)) in str(caught.value)
-    for bad in (0, -2, 2.0, True, '8'):
-        with pytest.raises(ValueError, match=f'in_channels={bad!r}'):
-            MODELS.get(name)(in_channels=bad)
 
 
 @pytest.mark.parametrize(
-    ('name', 'kwargs', 'words'),
+    ('name', 'kwargs'),
     [
-        ('EfficientAttention', dict(num_heads=3), ['num_heads=3', '4 inner']),
-        ('EfficientAttention', dict(reduction=0), ['reduction=0']),
-        ('CompactGeneralizedNonLocal', dict(groups=3), ['groups=3', '8 channels']),
-        ('DisentangledNonLocal', dict(temperature=0.0), ['temperature=0.0', 'above 0']),
-        ('PyramidNonLocal', dict(scales=()), ['scales', 'at least one']),
-        ('PyramidNonLocal', dict(scales=(2, 0)), ['scales=0']),
-        ('ReLULinearAttention', dict(num_heads=3), ['num_heads=3', '4 inner']),
-        ('AgentAttention', dict(num_heads=3), ['num_heads=3', '4 inner']),
-        ('AgentAttention', dict(grid=0), ['grid=0']),
-        ('SpatialBias', dict(num_maps=0), ['num_maps=0']),
-        ('SpatialBias', dict(grid=-1), ['grid=-1']),
+        ('EfficientAttention', dict(num_heads=3)),
+        ('ReLULinearAttention', dict(num_heads=3)),
+        ('AgentAttention', dict(num_heads=3)),
+        ('CompactGeneralizedNonLocal', dict(groups=3)),
     ],
 )
-def test_bad_arguments_are_named(name, kwargs, words):
-    with pytest.raises(ValueError, match='accepted') as caught:
+def test_heads_divide_the_channels(name, kwargs):
+    with pytest.raises(ValueError, match='got num_heads=3, expected a divisor of 4'):
         build(name, **kwargs)
-    assert all(word in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize('name', ['DisentangledNonLocal', 'PyramidNonLocal', 'AgentAttention'])

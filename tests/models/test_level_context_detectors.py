@@ -18,7 +18,7 @@ IMPORTS = "custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=
 CONTEXT = """
 model = dict(neck=dict(
     _delete_=True, type='LevelContext', levels=[2],
-    layer=dict(type='PolyNL', context_norm=dict(type='LN')),
+    layer=dict(type='PolyNL', context_norm=True),
     neck=_base_.model.neck))
 """
 # mmdet has no such config of its own.
@@ -30,13 +30,13 @@ model = dict(backbone=backbone, neck=fpn)
 SWIN_CONTEXT = """
 model.update(neck=dict(
     _delete_=True, type='LevelContext', levels=[2],
-    layer=dict(type='PolyNL', context_norm=dict(type='LN')), neck=fpn))
+    layer=dict(type='PolyNL', context_norm=True), neck=fpn))
 """
 # This detector has no neck: its head takes the backbone's maps.
 MASK2FORMER_CONTEXT = """
 model = dict(neck=dict(
     type='LevelContext', levels=[2],
-    layer=dict(type='PolyNL', context_norm=dict(type='LN')),
+    layer=dict(type='PolyNL', context_norm=True),
     in_channels=[256, 512, 1024, 2048]))
 """
 # What shortens the test, put on both models alike.

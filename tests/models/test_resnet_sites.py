@@ -107,15 +107,15 @@ def test_frozen_stages_norm_eval_and_checkpointing():
         frozen_stages=3,
         norm_eval=True,
         with_cp=True,
-        sites=[SITE, dict(SITE, stage='c5', cfg=dict(type='PolyNL', norm_cfg=dict(type='BN')))],
+        sites=[SITE, dict(SITE, stage='c5', cfg=dict(type='NonLocal2d', norm_cfg=dict(type='BN')))],
     )
     model.train()
     assert not any(p.requires_grad for p in model.layer3.parameters())
     assert all(p.requires_grad for p in model.layer4.site2_0.parameters())
-    assert not model.layer4.site2_0.norm.training
+    assert not model.layer4.site2_0.conv_out.bn.training
     x = torch.randn(2, 3, 64, 64, requires_grad=True)
     sum(out.mean() for out in model(x)).backward()
-    assert model.layer4.site2_0.beta.grad is not None
+    assert model.layer4.site2_0.g.conv.weight.grad is not None
     assert model.layer3.site5_0.beta.grad is None
 
 

@@ -76,7 +76,7 @@ class ConcatenatedBottleneck(nn.Module):
         for key in ('weight', 'bias', 'running_mean', 'running_var'):
             both = [getattr(norm, key).detach() for norm in (split.bn2, term.maps_norm)]
             getattr(self.bn2, key).data = torch.cat(both)
-        both = [split.conv3.weight.detach(), term.expand.weight.detach()]
+        both = [split.conv3.weight.detach(), term.conv_out.weight.detach()]
         self.conv3.weight.data = torch.cat(both, dim=1)
 
     def forward(self, x):
@@ -139,7 +139,7 @@ def test_equals_the_concatenated_form(kwargs, size, mode):
     term = block.spatial_bias
     for one, other in (
         (term.mix.weight.grad, reference.sliding.weight.grad),
-        (term.expand.weight.grad, reference.conv3.weight.grad[:, block.planes :]),
+        (term.conv_out.weight.grad, reference.conv3.weight.grad[:, block.planes :]),
         (term.maps_norm.weight.grad, reference.bn2.weight.grad[block.planes :]),
         (block.conv3.weight.grad, reference.conv3.weight.grad[:, : block.planes]),
     ):
@@ -181,7 +181,7 @@ def test_default_stages_and_sizes_are_those_of_the_paper():
         assert term.reduce.weight.shape == (5, planes, 1, 1)
         assert term.reduce.stride[0] == (2 if stage > 1 and block == 0 else 1)
         assert term.mix.weight.shape == (100, 100, 3)
-        assert term.expand.weight.shape == (4 * planes, 3, 1, 1)
+        assert term.conv_out.weight.shape == (4 * planes, 3, 1, 1)
 
 
 def test_only_chosen_stages_have_maps():
@@ -259,7 +259,9 @@ def test_the_configs_train_every_map(repo_root):
 def test_init_weights_keeps_it_a_plain_resnet():
     """The backbone's init_cfg fills every convolution, this one's too."""
     model = build(zero_init_residual=False)
-    assert all((m.expand.weight == 0).all() for m in model.modules() if hasattr(m, 'expand'))
+    assert all(
+        (m.conv_out.weight == 0).all() for m in model.modules() if isinstance(m, SpatialBiasTerm)
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmcv.cnn import build_norm_layer
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class SpatialBiasBottleneck(Bottleneck):
             num_maps,
             grid,
             stride=self.conv2_stride,
-            norm_cfg=self.norm_cfg,
+            norm_layer=lambda channels: build_norm_layer(self.norm_cfg, channels)[1],
         )
 
     def forward(self, x: Tensor) -> Tensor:
