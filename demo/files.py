@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,13 @@ def write_jpeg(path: Path, image: np.ndarray) -> None:
 
 def progress(count: int, split: str) -> tqdm:
     """Range over a split's images, with a progress bar."""
-    return tqdm(range(count), desc=f'drawing {split}', unit='image', leave=False)
+    return tqdm(
+        range(count),
+        desc=f'drawing {split:5}',
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+        bar_format='{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}, '
+        'elapsed {elapsed}, ETA {remaining}',
+    )
 
 
 def write_coco(

@@ -84,12 +84,13 @@ def test_train_test_and_resume(run_tool, toy, tmp_path):
     ]
     assert sorted(steps) == list(range(1, 9))
 
-    done = run_tool('demo_report.py', work)
+    done = run_tool('report_run.py', work, '--images', '2')
     assert done.returncode == 0, done.stdout[-3000:]
-    assert (work / 'loss_curve.png').stat().st_size > 5000
-    assert (work / 'predictions.jpg').stat().st_size > 5000
-    assert len(done.stdout.splitlines()) == 6
-    assert '3 held-out images: box AP 0.' in done.stdout
+    assert 'coco/segm_mAP_50' in done.stdout
+    assert len(list((work / 'report/images').glob('*.png'))) == 2
+    for name in ('curves.png', 'confusion_matrix.png', 'images.jpg'):
+        assert (work / 'report' / name).stat().st_size > 5000
+    assert not list((work / 'report').glob('*.pth'))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='for processes without a GPU')

@@ -1,0 +1,91 @@
+"""The demos run from the command line, with few images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from tools.report_run import CollectHook, contact_sheet
+
+
+@pytest.mark.parametrize(
+    ('demo', 'folder', 'figure'),
+    [('shapes', 'demo', 'mask AP50 0.'), ('faces', 'demo-face', 'Hard AP 0.')],
+)
+def test_a_demo_trains_tests_and_reports(tmp_path, repo_root, demo, folder, figure):
+    words = ['--train', '16', '--val', '4', '--epochs', '1']
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'demo.run', demo, *words],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(repo_root)),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '4 test images: ' in done.stdout
+    assert figure in done.stdout
+    assert '2/2, elapsed' in done.stderr
+    report = tmp_path / 'work_dirs' / folder / 'report'
+    assert cv2.imread(str(report / 'images.jpg')).shape[1] > 1900
+    assert {'curves.png', 'confusion_matrix.png'} <= {path.name for path in report.iterdir()}
+
+
+class Annotations:
+    """A data set of one image."""
+
+    metainfo = {'classes': ('cat', 'dog')}
+
+    def __init__(self, *instances):
+        self.instances = instances
+
+    def get_data_info(self, index):
+        return {'instances': list(self.instances)}
+
+
+def annotation(label, x, ignored=0):
+    return {'bbox': [x, 0, x + 10, 10], 'bbox_label': label, 'ignore_flag': ignored}
+
+
+def test_the_confusion_matrix(tmp_path):
+    hook = CollectHook(tmp_path, images=0, score_thr=0.5)
+    data = Annotations(
+        annotation(0, 0), annotation(1, 100), annotation(1, 200), annotation(0, 300, ignored=1)
+    )
+    hook.before_test(type('Runner', (), {'test_dataloader': type('L', (), {'dataset': data})}))
+    boxes = [[0, 0, 10, 10], [1, 0, 10, 10], [100, 0, 110, 9], [300, 0, 310, 10], [200, 0, 210, 10]]
+    hook.after_test_iter(
+        None,
+        0,
+        outputs=[
+            DetDataSample(
+                pred_instances=InstanceData(
+                    bboxes=torch.tensor(boxes, dtype=torch.float32),
+                    labels=torch.tensor([0, 0, 0, 0, 1]),
+                    scores=torch.tensor([0.9, 0.8, 0.7, 0.9, 0.4]),
+                )
+            )
+        ],
+    )
+    # A cat found, and found again; a dog taken for a cat; a dog with too low a score.
+    assert hook.matrix.tolist() == [[1, 0, 0], [1, 0, 1], [1, 0, 0]]
+
+
+def test_a_sheet_of_images_of_different_sizes(tmp_path):
+    files = []
+    for index, (height, width) in enumerate([(20, 30), (10, 60), (50, 5)]):
+        files.append(tmp_path / f'{index}.png')
+        cv2.imwrite(str(files[-1]), np.full((height, width, 3), 40 * index, np.uint8))
+    contact_sheet(files, tmp_path / 'sheet.png')
+    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
+    assert sheet.shape == (2 * 58, 2 * 68, 3)
+    assert (sheet[:10, 68:128] == 40).all()
+    assert (sheet[58:108, :5] == 80).all()

@@ -1,0 +1,313 @@
+"""Report on a training of any detector: curves, test metrics, confusion matrix, images.
+
+Tests the last checkpoint of a work folder with the test settings of its config and writes into
+WORK_DIR/report: ``curves.png`` (losses and AP), ``confusion_matrix.png`` and ``images.jpg`` (the
+first test images, annotation left, prediction right).
+
+Examples:
+    python tools/report_run.py work_dirs/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco
+    python tools/report_run.py work_dirs/my_faces work_dirs/my_faces/best_hard.pth --tta
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import cv2
+import matplotlib
+import mmcv
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from tqdm import tqdm
+
+from polynl_mmdet.errors import InputError, one_line_errors
+from polynl_mmdet.runs import ap_keys, read_log
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+
+MIN_SIDE = 480  # pixels; smaller images are enlarged before boxes and labels are drawn
+MAX_LABELS = 30  # classes; the matrix of more has no numbers
+
+
+class ProgressHook(Hook):
+    """Show training and testing as progress bars."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def _start(self, name: str, total: int) -> None:
+        self.bar = tqdm(
+            desc=f'{name:8}',
+            total=total,
+            file=sys.__stderr__,
+            mininterval=0.5 if sys.__stderr__.isatty() else 30,
+            bar_format='{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}, '
+            'elapsed {elapsed}, ETA {remaining}{postfix}',
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Start at the iteration that a resumed training has reached."""
+        self._start('training', runner.max_iters)
+        self.bar.update(runner.iter)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        """Count the iteration and show its loss."""
+        self.bar.set_postfix_str(f'loss {float(outputs["loss"]):.3f}', refresh=False)
+        self.bar.update()
+
+    def before_test(self, runner: Runner) -> None:
+        """Start a bar over the test batches."""
+        self._start('testing', len(runner.test_dataloader))
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        """Count the batch."""
+        self.bar.update()
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()
+
+    after_test = after_train
+
+
+@contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Write what is printed into a file; progress bars stay on the screen."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = log.open('w', encoding='utf-8')  # mmengine's logger keeps it
+    with redirect_stdout(file), redirect_stderr(file):
+        yield
+    file.flush()
+
+
+class CollectHook(Hook):
+    """Count hits and errors per class, and draw the first images.
+
+    Args:
+        folder (Path): Where the drawn images go.
+        images (int): How many to draw.
+        score_thr (float): Predictions with lower scores are ignored.
+        iou_thr (float): Predictions from this IoU are hits. Defaults to 0.5.
+    """
+
+    def __init__(self, folder: Path, images: int, score_thr: float, iou_thr: float = 0.5) -> None:
+        self.folder = folder
+        self.images = images
+        self.score_thr = score_thr
+        self.iou_thr = iou_thr
+        self.seen = 0
+
+    def before_test(self, runner: Runner) -> None:
+        """Make an empty matrix: rows are annotations, columns predictions, background last."""
+        self.dataset = runner.test_dataloader.dataset
+        self.classes = tuple(self.dataset.metainfo['classes'])
+        self.matrix = np.zeros((len(self.classes) + 1,) * 2, dtype=int)
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=()):
+        """Add a batch of data samples."""
+        for sample in outputs:
+            sample = sample.cpu()
+            self._count(sample.pred_instances)
+            if self.seen < self.images:
+                image, sample = _enlarged(mmcv.imread(sample.img_path, channel_order='rgb'), sample)
+                file = self.folder / f'{self.seen:03d}_{Path(sample.img_path).stem}.png'
+                runner.visualizer.add_datasample(
+                    file.name, image, sample, pred_score_thr=self.score_thr, out_file=str(file)
+                )
+            self.seen += 1
+
+    def _count(self, predictions: InstanceData) -> None:
+        """Match predictions to annotations of any class, best score first, each once."""
+        annotations = self.dataset.get_data_info(self.seen)['instances']
+        ignored = np.array([a.get('ignore_flag', 0) for a in annotations], dtype=bool)
+        free = ~ignored
+        predictions = predictions[predictions.scores > self.score_thr]
+        boxes = torch.tensor([a['bbox'] for a in annotations], dtype=torch.float32).reshape(-1, 4)
+        ious = bbox_overlaps(predictions.bboxes.float(), boxes).numpy()
+        for index in predictions.scores.argsort(descending=True).tolist():
+            hits = ious[index] >= self.iou_thr
+            row = len(self.classes)
+            if (hits & free).any():
+                best = np.where(hits & free, ious[index], -1).argmax()
+                free[best] = False
+                row = annotations[best]['bbox_label']
+            elif (hits & ignored).any():
+                continue
+            self.matrix[row, int(predictions.labels[index])] += 1
+        for annotation in (a for a, missed in zip(annotations, free) if missed):
+            self.matrix[annotation['bbox_label'], -1] += 1
+
+
+def _enlarged(image: np.ndarray, sample: DetDataSample) -> tuple[np.ndarray, DetDataSample]:
+    """Enlarge a small image and what lies on it, so that labels do not cover it."""
+    factor = max(1, round(MIN_SIDE / max(image.shape[:2])))
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    for instances in (sample.get('gt_instances'), sample.get('pred_instances')):
+        for name in ('bboxes', 'keypoints'):
+            if instances is not None and name in instances:
+                instances[name] = instances[name] * factor
+        if instances is not None and 'masks' in instances:
+            masks = instances.masks
+            if isinstance(masks, torch.Tensor):
+                masks = masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+            else:
+                masks = masks.resize(image.shape[:2])
+            instances.masks = masks
+    return image, sample
+
+
+def plot_curves(work_dir: Path, out: Path) -> None:
+    """Plot the losses and, where the training was validated, AP."""
+    training, validation = read_log(work_dir)
+    keys = ap_keys(validation)
+    figure, axes = plt.subplots(1, 1 + bool(keys), figsize=(12, 4), layout='constrained')
+    axes = np.atleast_1d(axes)
+    for key in sorted(key for key in training[-1] if 'loss' in key):
+        points = [(record['step'], record[key]) for record in training if key in record]
+        axes[0].plot(*zip(*points), marker='.', markevery=[-1], label=key, lw=1 + (key == 'loss'))
+    axes[0].set(xlabel='iteration', ylabel='loss', yscale='log')
+    for key in keys:
+        points = [(record['step'], record[key]) for record in validation if key in record]
+        axes[1].plot(*zip(*points), marker='o', label=key)
+    if keys:
+        axes[1].set(xlabel='epoch' if len(validation) < training[-1]['step'] else 'iteration')
+        axes[1].set(ylabel='AP', ylim=(0, 1))
+    for axis in axes:
+        axis.grid(alpha=0.3, which='both')
+        axis.legend()
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def plot_confusion(matrix: np.ndarray, classes: tuple[str, ...], score_thr: float, out: Path):
+    """Plot a confusion matrix: colours are shares of a row, numbers are counts."""
+    names = [*classes, 'background']
+    side = 3 + 0.35 * len(names)
+    figure, axis = plt.subplots(figsize=(side + 1, side), layout='constrained')
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+    if len(names) <= MAX_LABELS:
+        for (row, column), count in np.ndenumerate(matrix):
+            colour = 'white' if shares[row, column] > 0.5 else 'black'
+            axis.text(column, row, count or '', ha='center', va='center', color=colour)
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel='prediction', ylabel='annotation')
+    axis.set_title(f'IoU 0.5, scores above {score_thr:g}', fontsize='medium')
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def contact_sheet(files: list[Path], out: Path, columns: int = 2) -> None:
+    """Put images on one sheet, each at the upper left of its cell."""
+    tiles = [cv2.imread(str(file)) for file in files]
+    height, width = (8 + max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * height, index % columns * width
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    cv2.imwrite(str(out), sheet, [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
+def load_config(work_dir: Path, checkpoint: Path | None, tta: bool) -> Config:
+    """Read the config of a training, ready to test its last checkpoint.
+
+    Raises:
+        InputError: The folder holds no config or checkpoint.
+    """
+    configs = sorted(work_dir.glob('*.py'))
+    if len(configs) != 1:
+        raise InputError(f'{work_dir}: got {len(configs)} configs *.py, expected 1')
+    cfg = Config.fromfile(configs[0])
+    if checkpoint is None:
+        pointer = work_dir / 'last_checkpoint'
+        if not pointer.is_file():
+            raise InputError(f'{work_dir}: no last_checkpoint, has the training saved one?')
+        checkpoint = work_dir / Path(pointer.read_text().strip()).name
+    if not checkpoint.is_file():
+        raise InputError(f'{checkpoint}: no such checkpoint')
+    cfg.load_from = str(checkpoint)
+    cfg.resume = False
+    if tta:
+        if 'tta_model' not in cfg:
+            raise InputError(f'{configs[0]}: --tta needs tta_model and tta_pipeline')
+        cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    return cfg
+
+
+def report(
+    work_dir: Path,
+    checkpoint: Path | None = None,
+    tta: bool = False,
+    score_thr: float = 0.5,
+    images: int = 8,
+    cfg_options: dict | None = None,
+) -> dict[str, float]:
+    """Test a checkpoint and write curves, confusion matrix and images into WORK_DIR/report.
+
+    Args:
+        work_dir (Path): Folder of a training.
+        checkpoint (Path, optional): Defaults to the folder's last one.
+        tta (bool): Whether to test with the config's test-time augmentation.
+        score_thr (float): Of the predictions that are drawn and counted. Defaults to 0.5.
+        images (int): How many images to draw. Defaults to 8.
+        cfg_options (dict, optional): Config keys to replace.
+
+    Returns:
+        dict[str, float]: The evaluator's metrics.
+    """
+    out = work_dir / 'report'
+    cfg = load_config(work_dir, checkpoint, tta)
+    cfg.merge_from_dict(cfg_options or {})
+    cfg.work_dir = str(out)
+    shutil.rmtree(out, ignore_errors=True)
+    collect = CollectHook(out / 'images', images, score_thr)
+    with output_to(out / 'test.log'):
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(ProgressHook())
+        runner.register_hook(collect)
+        metrics = runner.test()
+    plot_curves(work_dir, out / 'curves.png')
+    plot_confusion(collect.matrix, collect.classes, score_thr, out / 'confusion_matrix.png')
+    drawn = sorted((out / 'images').glob('*.png'))
+    if drawn:
+        contact_sheet(drawn[:images], out / 'images.jpg')
+    return metrics
+
+
+def main() -> None:
+    """Report on the run of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dir', type=Path, help='work folder of tools/train.py')
+    parser.add_argument('checkpoint', type=Path, nargs='?', help="default: the folder's last one")
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.5, help='of drawn and counted predictions'
+    )
+    parser.add_argument('--images', type=int, default=8, help='images to draw (default: 8)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE ...')
+    args = parser.parse_args()
+    with one_line_errors():
+        metrics = report(**vars(args))
+    print('\n'.join(f'{name:30} {value:.4f}' for name, value in metrics.items()))
+    print(f'curves, confusion matrix, images: {args.work_dir / "report"}')
+
+
+if __name__ == '__main__':
+    main()
