@@ -1,8 +1,8 @@
-# `make` lists what there is. Everything runs in the active virtual or conda environment, or in
-# .venv, which `make install` makes. With STACK=onedl it runs on the onedl forks, in .venv-onedl.
+# `make` lists the targets. They run in the active virtual or conda environment, or in .venv. With
+# STACK=oldest, common, newest or onedl (tools/install.sh: their versions) they run in .venv-STACK.
 SHELL := bash
-export STACK ?= official
-ifeq ($(STACK),official)
+export STACK ?= default
+ifeq ($(STACK),default)
 ENV := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX),$(CURDIR)/.venv)
 else
 ENV := $(CURDIR)/.venv-$(STACK)
@@ -13,7 +13,7 @@ export PATH := $(ENV)/bin:$(PATH)
 PYTEST_ARGS ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-face test test-fast lint clean
+.PHONY: help install demo demo-face test test-quick lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -27,10 +27,10 @@ demo: install ## train and test a small Mask R-CNN with Poly-NL on drawn shapes 
 demo-face: install ## train and test a small RetinaFace with Poly-NL on drawn faces (CPU, minutes)
 	@python -m demo.run faces
 
-test: install ## run the tests (STACK=onedl: on the onedl forks)
+test: install ## run the tests (STACK=common: with other versions, see tools/install.sh)
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS)
 
-test-fast: install ## run the tests but the slow ones
+test-quick: install ## run all tests but the slow ones
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST_ARGS) -m 'not slow'
 
 lint: install ## check the style
@@ -38,7 +38,7 @@ lint: install ## check the style
 	ruff format --check .
 
 clean: ## remove what make made: its environments, the demos' data and results, caches
-	@for env in .venv .venv-onedl; do if [ -f $$env/.made-by-make ]; then rm -rf $$env; fi; done
+	@for env in .venv .venv-*; do if [ -f $$env/.made-by-make ]; then rm -rf $$env; fi; done
 	rm -rf work_dirs/demo work_dirs/demo-face data/toy_coco data/toy_wider
 	rm -rf build polynl_mmdet.egg-info polynl_mmdet/.mim .pytest_cache .ruff_cache .hypothesis
 	rm -f $(ENV)/.polynl_mmdet-* $(ENV)/polynl_mmdet-install.log

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import sys
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from graphlib import TopologicalSorter
 
 import polynl_mmdet
 

@@ -1,194 +1,181 @@
-"""What importing the package needs, registers and changes."""
+"""What importing the package needs, registers and changes; the console command."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
-HIDE = """
-    import sys
-    for name in HIDDEN:
-        sys.modules[name] = None  # Importing it raises ModuleNotFoundError.
-"""
 
 
-def python(code, *hidden):
-    """Run code in a fresh process that cannot import the hidden packages."""
-    source = f'HIDDEN = {hidden!r}\n' + textwrap.dedent(HIDE if hidden else '')
+def python(code, *hidden, cwd=None):
+    """Run code in a new process that cannot import the hidden packages."""
+    start = f'import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n'
     return subprocess.run(
-        [sys.executable, '-c', source + textwrap.dedent(code)],
+        [sys.executable, '-W', 'ignore::UserWarning:mmengine', '-c', start + textwrap.dedent(code)],
         capture_output=True,
         text=True,
+        cwd=cwd,
         check=False,
     )
 
 
-def warnings_of(done):
-    """Lines of our own warnings."""
-    return [line for line in done.stderr.splitlines() if 'polynl_mmdet is without' in line]
-
-
 def test_ops_need_torch_alone():
+    hidden = ('mmengine', 'mmcv', 'mmdet', 'cv2', 'scipy', 'pycocotools', 'matplotlib')
     done = python(
         """
-        import sys, torch
-        from polynl_mmdet.ops import poly_nl, poly_nl_reference
-        w = torch.eye(4)
+        import torch
+        from polynl_mmdet.ops import poly_nl
+        w, one = torch.eye(4), torch.ones(1)
         x = torch.ones(1, 4, 3)
-        one = torch.ones(1)
         torch.testing.assert_close(poly_nl(x, w, w, w, one, one), 2 * x)
-        loaded = [name for name, module in sys.modules.items() if module is not None]
-        assert not any(name.partition('.')[0] in HIDDEN for name in loaded)
-        print('fine')
         """,
-        'mmengine',
-        'mmcv',
-        'mmdet',
-        'cv2',
-        'scipy',
-        'pycocotools',
-        'matplotlib',
+        *hidden,
     )
-    assert done.stdout.strip() == 'fine', done.stderr
+    assert done.returncode == 0, done.stderr
     assert not done.stderr
 
 
-@pytest.mark.parametrize(
-    ('hidden', 'parts', 'registered'),
-    [
-        (
-            'mmdet',
-            'models, datasets, evaluation, visualization',
-            ['PolyNL', 'AtomicCheckpointHook'],
-        ),
-        ('mmcv', 'layers, models, datasets, evaluation, visualization', ['AtomicCheckpointHook']),
-        ('mmengine', 'engine, layers, models, datasets, evaluation, visualization', []),
-    ],
-)
-def test_without_a_package_the_rest_registers_and_one_line_says_so(hidden, parts, registered):
+def test_the_import_replaces_nothing():
     done = python(
         """
+        import os, random
+        import mmdet, mmdet.apis, mmengine.config.utils, torch
+        from mmdet.utils import register_all_modules
+        from mmengine.registry import Registry
+
+        def snapshot(modules):
+            places = {}
+            for name in modules:
+                for key, value in list(vars(sys.modules[name]).items()):
+                    # torch replaces its set of safe globals by a larger one.
+                    places[name, key] = None if isinstance(value, set) else id(value)
+                    if isinstance(value, type) and value.__module__ == name:
+                        places.update(
+                            {(name, key, k): id(v) for k, v in vars(value).items()
+                             if k[:5] != '_abc_'})
+                    if isinstance(value, Registry):
+                        places.update(
+                            {(name, key, k): id(v) for k, v in value.module_dict.items()})
+            state = torch.get_rng_state().tolist(), random.getstate(), dict(os.environ)
+            return places, (*state, torch.get_default_dtype(), torch.get_num_threads())
+
+        register_all_modules(init_default_scope=False)
+        names = [n for n, m in sys.modules.items()
+                 if n.split('.')[0] in ('mmdet', 'mmcv', 'mmengine', 'torch') and m is not None]
+        before, state = snapshot(names)
         import polynl_mmdet
-        from polynl_mmdet.ops import poly_nl
-        if 'mmengine' not in HIDDEN:
-            from mmengine.registry import HOOKS, MODELS
-            print(*MODELS.module_dict, *HOOKS.module_dict)
-        """,
-        hidden,
-    )
-    assert done.returncode == 0, done.stderr
-    assert {'PolyNL', 'AtomicCheckpointHook'} & set(done.stdout.split()) == set(registered)
-    (line,) = warnings_of(done)
-    assert f'is without {parts} (' in line
-    assert hidden in line
-    assert 'pip install' in line
-
-
-@pytest.mark.skipif(
-    'MMCV==' not in Path(find_spec('mmdet').origin).read_text(), reason='a fork that refuses none'
-)
-def test_a_version_that_mmdet_refuses_is_named():
-    done = python('import mmcv; mmcv.__version__ = "1.0.0"; import polynl_mmdet')
-    assert done.returncode == 0, done.stderr
-    (line,) = warnings_of(done)
-    assert 'is without models, datasets, evaluation, visualization (MMCV==1.0.0 is used' in line
-
-
-def test_it_registers_before_mmdet_is_imported():
-    """After mmdet: see the next test."""
-    done = python(
-        """
-        import polynl_mmdet
-        from mmdet.registry import DATASETS, METRICS, MODELS, VISUALIZERS
-        print(all((MODELS.get('PolyNL'), MODELS.get('RetinaFace'), METRICS.get('WIDERFaceMetric'),
-                   DATASETS.get('RetinaFaceDataset'), VISUALIZERS.get('FaceVisualizer'))))
+        after, new_state = snapshot(names)
+        assert state == new_state
+        for place in before:
+            assert before[place] == after.get(place), place
         """
     )
-    assert done.stdout.strip().endswith('True'), done.stderr
-    assert not warnings_of(done)
+    assert done.returncode == 0, done.stderr
 
 
-LOOKUP = ROOT / 'polynl_mmdet_lookup.pth'
-# As at the start of Python, where the file is installed.
+# As when Python starts, where the package is installed.
 START = f"""
-import shutil, site, sys, tempfile
-sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'polynl_mmdet_lookup']
+import site, tempfile
+sys.meta_path[:] = [f for f in sys.meta_path if 'polynl_mmdet_lookup' not in repr(f)]
+sys.modules.pop('polynl_mmdet_lookup', None)
+sys.path.insert(0, {str(ROOT)!r})
 folder = tempfile.mkdtemp()
-shutil.copy({str(LOOKUP)!r}, folder)
+open(folder + '/polynl_mmdet_lookup.pth', 'w').write('import polynl_mmdet_lookup')
 modules = set(sys.modules)
 site.addsitedir(folder)
-new = set(sys.modules) - modules
-assert sys.meta_path[0].__name__ == 'polynl_mmdet_lookup'
+assert type(sys.meta_path[0]).__name__ == 'ConfigLookup'
 """
 
 
-@pytest.mark.parametrize('begin', [START, 'import sys, polynl_mmdet'], ids=['start-up', 'import'])
-def test_bases_resolve_from_any_directory(tmp_path, monkeypatch, begin):
+IMPORT = """
+import polynl_mmdet
+from mmdet.registry import DATASETS, METRICS, MODELS, VISUALIZERS
+assert all((MODELS.get('PolyNL'), MODELS.get('RetinaFace'), METRICS.get('WIDERFaceMetric'),
+            DATASETS.get('RetinaFaceDataset'), VISUALIZERS.get('FaceVisualizer')))
+"""
+
+
+@pytest.mark.parametrize('begin', [START, IMPORT], ids=['start-up', 'import'])
+def test_bases_resolve_from_any_directory(tmp_path, begin):
     if not (ROOT / 'polynl_mmdet' / '.mim').exists():
         pytest.skip('polynl_mmdet is not installed: nothing links its configs')
-    config = tmp_path / 'mine.py'
-    config.write_text(
-        "_base_ = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    done = python(
-        begin
-        + textwrap.dedent(
-            """
-            from mmengine.config import Config
-            print(Config.fromfile('mine.py').model.backbone.type)
-            print([f for f in sys.meta_path if getattr(f, '__name__', '') == 'polynl_mmdet_lookup'])
-            """
-        )
-    )
-    assert done.stdout.split()[-2:] == ['SiteResNet', '[]'], done.stderr
+    base = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
+    (tmp_path / 'mine.py').write_text(f'_base_ = {base!r}\n')
+    code = """
+        from mmengine.config import Config
+        print(Config.fromfile('mine.py').model.backbone.type)
+        print('polynl_mmdet_lookup' in repr(sys.meta_path))
+    """
+    done = python(begin + textwrap.dedent(code), cwd=tmp_path)
+    assert done.stdout.split()[-2:] == ['SiteResNet', 'False'], done.stderr
+    assert 'polynl_mmdet' not in done.stderr
 
 
-def test_the_start_up_file_imports_nothing_and_lets_every_import_pass():
-    done = python(
-        START
-        + textwrap.dedent(
-            """
-            import types
-            print(new)
-            import json
+def test_the_start_up_file_imports_nothing_else_and_disturbs_no_import():
+    code = """
+        import types
+        print(set(sys.modules) - modules)
+        for scopes in (None, {'mmdet': ''}):
+            if scopes:
+                sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE=scopes)
             try:
                 import no_such_module
             except ModuleNotFoundError as error:
                 print(error)
-            scopes = {'mmdet': ''}
-            sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE=scopes)
-            import xmlrpc.client  # The next import enters the package.
-            print(scopes, xmlrpc.client.__name__)
-            """
-        )
-    )
+        print(scopes)
+        import xmlrpc.client
+    """
+    done = python(START + textwrap.dedent(code))
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        'set()',
+        "{'polynl_mmdet_lookup'}",
         "No module named 'no_such_module'",
-        "{'mmdet': '', 'polynl_mmdet': 'polynl_mmdet.version'} xmlrpc.client",
-    ], done.stderr
+        "No module named 'no_such_module'",
+        "{'mmdet': '', 'polynl_mmdet': 'polynl_mmdet.version'}",
+    ]
 
 
-def test_the_start_up_file_survives_a_missing_module():
-    """The import that enters the package may fail; it must fail as it would without the file."""
-    done = python(
-        START
-        + textwrap.dedent(
-            """
-            import types
-            sys.modules['mmengine.config.utils'] = types.SimpleNamespace(MODULE2PACKAGE={})
-            try:
-                import no_such_module
-            except ModuleNotFoundError as error:
-                print(error)
-            """
-        )
+def command(*args):
+    """Run the console command of this source folder."""
+    if not (ROOT / 'polynl_mmdet' / '.mim').exists():
+        pytest.skip('polynl_mmdet is not installed: nothing links its tools')
+    return subprocess.run(
+        [sys.executable, ROOT / 'polynl.py', *args], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "No module named 'no_such_module'", done.stderr
+
+
+def test_the_command_lists_its_tools_and_suggests_the_nearest():
+    from polynl import TOOLS
+
+    assert all((ROOT / 'tools' / file).is_file() for file in TOOLS.values())
+    done = command()
+    assert done.returncode == 0
+    assert all(f'  {name} ' in done.stdout for name in TOOLS)
+    done = command('eval-wider')
+    assert done.returncode == 1
+    assert 'did you mean eval-wider-face?' in done.stderr
+
+
+def test_the_command_runs_a_tool():
+    done = command('eval-wider-face', '--help')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('usage: polynl eval-wider-face')
+
+
+def test_every_config_has_an_entry_in_the_index():
+    listed = {}
+    for name in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']:
+        metafile = yaml.safe_load((ROOT / name).read_text())
+        collections = {collection['Name'] for collection in metafile['Collections']}
+        for model in metafile['Models']:
+            assert model['Name'] == Path(model['Config']).stem
+            assert model['In Collection'] in collections
+            listed[model['Config']] = model
+    configs = (path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+    assert set(listed) == {path.relative_to(ROOT).as_posix() for path in configs}

@@ -1,93 +1,128 @@
-"""The wheel: what is in it, and what finds it."""
+"""The wheel, installed outside the source folder, in an mmdet project of someone else."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
-import yaml
+import cv2
+import mmdet
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[2]
-CONFIG = 'mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
-DEMO = 'demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py'
+MASK_RCNN = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
+# mmdet's RetinaNet on two images, with the two lines that add Poly-NL.
+CONFIG = """
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
+data = dict(data_root='parts/', ann_file='parts.json', data_prefix=dict(img=''),
+            metainfo=dict(classes=('screw',)))
+pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='Resize', scale=(96, 96), keep_ratio=True), dict(type='PackDetInputs')]
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
+                        dataset=dict(**data, pipeline=pipeline))
+val_dataloader = val_evaluator = val_cfg = None
+test_dataloader = test_evaluator = test_cfg = None
+model = dict(
+    backbone=dict(plugins=[dict(cfg=dict(type='PolyNL'), position='after_conv2')],
+                  init_cfg=None, frozen_stages=-1),
+    bbox_head=dict(num_classes=1))
+train_cfg = dict(max_epochs=1, val_interval=9)
+default_hooks = dict(logger=dict(interval=1))
+"""
 
 
-def test_it_holds_configs_tools_and_the_index(installed):
-    with zipfile.ZipFile(installed.wheel) as wheel:
-        names = set(wheel.namelist())
-    mim = 'polynl_mmdet/.mim/'
-    for folder in ('configs', 'tools'):
-        for path in (ROOT / folder).rglob('*'):
-            if path.is_file() and '__pycache__' not in path.parts:
-                assert mim + path.relative_to(ROOT).as_posix() in names
-    assert mim + 'model-index.yml' in names
-    assert 'polynl_mmdet_lookup.pth' in names
+def run(*words, **kwargs):
+    """Run a command without the source folder on its path."""
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    env.update(PYTHONWARNINGS='ignore', PIP_DISABLE_PIP_VERSION_CHECK='1', OMP_NUM_THREADS='1')
+    done = subprocess.run(
+        [*map(str, words)], env=env, capture_output=True, text=True, check=False, **kwargs
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """Path: the wheel, built from a copy of the source."""
+    folder = tmp_path_factory.mktemp('wheel')
+    ignore = shutil.ignore_patterns('.*', 'tests', 'build', 'work_dirs', 'data', '*.egg-info')
+    shutil.copytree(ROOT, folder / 'source', ignore=ignore)
+    pip = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q']
+    run(*pip, folder / 'source', '-w', folder)
+    return next(folder.glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def environment(wheel, tmp_path_factory):
+    """Path: a virtual environment with the wheel, and the other packages of this one."""
+    folder = tmp_path_factory.mktemp('environment')
+    venv.create(folder, with_pip=False)
+    site_packages = next(folder.glob('lib/python*/site-packages'))
+    pip = [sys.executable, '-m', 'pip', '--python', folder / 'bin/python', 'install', '-q']
+    run(*pip, '--no-deps', '--no-index', wheel)
+    # This does not run the .pth files of an editable installation of this project.
+    others = sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})
+    (site_packages / 'others.pth').write_text('\n'.join(others) + '\n')
+    # But mmengine imports distutils, which Python 3.12 and newer have from setuptools.
+    shutil.copy(Path(others[0]) / 'distutils-precedence.pth', site_packages)
+    return folder
+
+
+def test_its_files(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'polynl_mmdet').rglob('*.py')}
-    modules = {name for name in modules if '/.mim/' not in name}
-    assert modules == {n for n in names if n.endswith('.py') and '/.mim/' not in n}
-    others = {name for name in names if not name.startswith('polynl_mmdet')}
-    assert not others, 'something beside the package'
+    expected = {name for name in modules if '/.mim/' not in name}
+    for folder in ('configs', 'tools'):
+        files = [path for path in (ROOT / folder).rglob('*') if path.is_file()]
+        expected |= {f'polynl_mmdet/.mim/{path.relative_to(ROOT).as_posix()}' for path in files}
+    expected |= {'polynl_mmdet/.mim/model-index.yml', 'polynl.py'}
+    expected |= {'polynl_mmdet_lookup.py', 'polynl_mmdet_lookup.pth'}
+    assert names == {name for name in expected if '__pycache__' not in name}
 
 
-def test_configs_are_found_from_any_directory(installed, tmp_path):
-    (tmp_path / 'mine.py').write_text(f"_base_ = 'polynl_mmdet::{CONFIG}'\nmodel = dict(x=1)\n")
-    done = installed(
-        'from mmengine.config import Config; cfg = Config.fromfile("mine.py"); '
-        'print(cfg.model.backbone.type, cfg.model.x)',
-        cwd=tmp_path,
-    )
-    assert done.stdout.split() == ['SiteResNet', '1']
-
-
-def test_mmengine_hub(installed, tmp_path):
-    """Of a family's config and of a demo's."""
-    done = installed(
-        'import mmengine.hub\n'
-        'from mmengine.registry import DefaultScope\n'
-        f'for name in {(CONFIG, DEMO)}:\n'
-        '    print(mmengine.hub.get_config("polynl_mmdet::" + name).filename)\n'
-        '    model = mmengine.hub.get_model("polynl_mmdet::" + name)\n'
-        '    print(type(model).__name__, type(model.backbone).__module__)\n'
-        '    print(DefaultScope.get_current_instance())',
-        cwd=tmp_path,
-    )
-    lines = done.stdout.strip().splitlines()[-6:]
-    for filename, model, scope in (lines[:3], lines[3:]):
-        assert Path(filename).is_relative_to(installed.package / '.mim')
-        assert model == 'MaskRCNN polynl_mmdet.models.backbones.resnet_sites'
-        assert scope == 'None'  # as it was before
-
-
-def test_ops_without_anything_of_mm(installed):
+def test_configs_and_commands_are_found_from_any_directory(environment, tmp_path):
+    (tmp_path / 'mine.py').write_text(f'_base_ = {MASK_RCNN!r}\nmodel = dict(x=1)\n')
     code = (
-        'import sys\n'
-        'for name in ("mmengine", "mmcv", "mmdet"): sys.modules[name] = None\n'
-        'import importlib.util as u; find = u.find_spec\n'
-        'u.find_spec = lambda n, *a: None if n in sys.modules and not sys.modules[n] else find(n)\n'
-        'import torch; from polynl_mmdet.ops import poly_nl; print(poly_nl.__module__)\n'
+        'from mmengine.config import Config; import mmengine.hub\n'
+        'print(Config.fromfile("mine.py").model.backbone.type)\n'
+        f'print(mmengine.hub.get_config({MASK_RCNN!r}).filename)'
     )
-    assert installed(code).stdout.strip() == 'polynl_mmdet.ops.poly_nl'
+    backbone, filename = run(environment / 'bin/python', '-c', code, cwd=tmp_path).split()[-2:]
+    assert backbone == 'SiteResNet'
+    assert Path(filename).resolve().is_relative_to(environment.resolve())
+    output = run(environment / 'bin/polynl', 'eval-wider-face', '--help', cwd=tmp_path)
+    assert 'usage: polynl eval-wider-face' in output
 
 
-def test_every_config_has_an_entry_in_the_index():
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    listed, collections = {}, set()
-    for name in index['Import']:
-        metafile = yaml.safe_load((ROOT / name).read_text())
-        collections |= {collection['Name'] for collection in metafile['Collections']}
-        listed.update({model['Config']: model for model in metafile['Models']})
-        for collection in metafile['Collections']:
-            assert collection['Paper']['URL'].startswith('https://arxiv.org/')
-            assert (ROOT / collection['README']).is_file()
-            assert collection['Metadata']['Training Resources']
-    configs = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / 'configs').rglob('*.py')
-        if '_base_' not in path.parts
-    }
-    assert set(listed) == configs
-    for config, model in listed.items():
-        assert model['Name'] == Path(config).stem
-        assert model['In Collection'] in collections
-        # Nothing was trained on the real data sets yet: results are on drawn ones.
-        assert all('drawn' in result['Dataset'] for result in model.get('Results', ()))
+@pytest.mark.slow
+def test_another_project_trains_with_mmdets_own_tool(environment, tmp_path):
+    (tmp_path / 'parts').mkdir()
+    (tmp_path / 'config.py').write_text(CONFIG)
+    for name in ('a.png', 'b.png'):
+        cv2.imwrite(str(tmp_path / 'parts' / name), np.full((96, 96, 3), 90, np.uint8))
+    images = [dict(id=i, file_name=f'{n}.png', width=96, height=96) for i, n in enumerate('ab')]
+    boxes = [
+        dict(id=i + 1, image_id=i, category_id=1, bbox=[9, 9, 30, 30], area=900, iscrowd=0)
+        for i in range(2)
+    ]
+    content = dict(images=images, annotations=boxes, categories=[dict(id=1, name='screw')])
+    (tmp_path / 'parts/parts.json').write_text(json.dumps(content))
+    tool = Path(mmdet.__file__).parent / '.mim/tools/train.py'
+    run(environment / 'bin/python', tool, 'config.py', '--work-dir', 'work', cwd=tmp_path)
+    code = (
+        'import polynl_mmdet, torch\n'
+        'state = torch.load("work/epoch_1.pth")["state_dict"]\n'
+        'print(sum("poly_nl" in key and key.endswith("alpha") for key in state))'
+    )
+    output = run(environment / 'bin/python', '-c', code, cwd=tmp_path)
+    assert int(output.split()[-1]) == 16  # in every bottleneck
