@@ -1,24 +1,13 @@
-"""Poly-NL and linear-cost non-local layers for OpenMMLab models.
+"""Poly-NL, a non-local layer of linear cost, for OpenMMLab models and plain PyTorch.
 
-``custom_imports = dict(imports=['polynl_mmdet'])`` registers all that the environment can hold:
-with mmengine the hooks, with mmcv the layers, with mmdet the models, datasets and metrics too.
-``polynl_mmdet.ops`` needs PyTorch alone. Nothing of the host is replaced: names are added to
-registries, to torch's list of safe globals, and this package's to mmengine's config scopes.
+Importing the package registers what the environment can hold: with mmengine the layers, with mmdet
+the models, datasets, metrics and hooks too. Nothing of theirs is replaced.
 """
 
 import warnings
-from importlib import import_module
 from importlib.util import find_spec
 
 from .version import __version__
-
-# What registers something, each part after those it imports.
-_PARTS = ('engine', 'layers', 'models', 'datasets', 'evaluation', 'visualization')
-_INSTALL_HINT = (
-    "to install versions that fit each other: pip install 'torch>=2.6' 'setuptools>=77.0.3,<81' "
-    'wheel ninja psutil && pip install --no-build-isolation mmcv==2.1.0 && '
-    'pip install mmengine==0.10.7 mmdet==3.3.0'
-)
 
 
 def guard_checkpoints() -> None:
@@ -31,32 +20,27 @@ def guard_checkpoints() -> None:
     checkpoints.guard_checkpoints()
 
 
-def _register_parts() -> None:
-    """Import what registers something; warn of what is missing or fails."""
-    if not any(map(find_spec, ('mmengine', 'mmcv', 'mmdet'))):
+def _register() -> None:
+    """Add names to the registries of what is installed."""
+    if find_spec('mmengine') is None:
         return
-    left_out, reasons = [], []
-    for part in _PARTS:
-        try:
-            import_module(f'{__name__}.{part}')
-        # Broken packages raise anything: ImportError, mmdet's AssertionError of versions, OSError.
-        except Exception as error:
-            left_out.append(part)
-            reason = ' '.join(str(error).split()) or type(error).__name__
-            reasons += [reason] if reason not in reasons else []
-    if left_out:
-        warnings.warn(
-            f'polynl_mmdet is without {", ".join(left_out)} ({"; ".join(reasons)}); '
-            f'{_INSTALL_HINT}',
-            stacklevel=3,
-        )
-    if 'engine' not in left_out:
-        # For `_base_ = 'polynl_mmdet::...'`; the installed polynl_mmdet_lookup.pth does it earlier.
+    try:
         from mmengine.config.utils import MODULE2PACKAGE
 
+        from . import layers  # noqa: F401
+
+        # For `_base_ = 'polynl_mmdet::...'`; after `pip install` it is there from the start.
         MODULE2PACKAGE.setdefault('polynl_mmdet', 'polynl_mmdet.version')
+        if find_spec('mmdet') is not None:
+            from . import datasets, engine, evaluation, models, visualization  # noqa: F401
+    # ImportError, mmdet's AssertionError about mmcv's version, OSError of compiled operators, ...
+    except Exception as error:
+        reason = ' '.join(str(error).split())
+        if 'pkg_resources' in reason:
+            reason += ", mmengine needs pip install 'setuptools<81'"
+        warnings.warn(f'polynl_mmdet: only its layers can be used ({reason})', stacklevel=3)
 
 
-_register_parts()
+_register()
 
 __all__ = ['__version__', 'guard_checkpoints']
