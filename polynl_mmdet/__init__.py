@@ -10,16 +10,6 @@ from importlib.util import find_spec
 from .version import __version__
 
 
-def guard_checkpoints() -> None:
-    """Let mmengine load no checkpoint of this process that could run code.
-
-    See :func:`polynl_mmdet.engine.checkpoints.guard.guard_checkpoints`.
-    """
-    from .engine import checkpoints
-
-    checkpoints.guard_checkpoints()
-
-
 def _register() -> None:
     """Add names to the registries of what is installed."""
     if find_spec('mmengine') is None:
@@ -43,4 +33,4 @@ def _register() -> None:
 
 _register()
 
-__all__ = ['__version__', 'guard_checkpoints']
+__all__ = ['__version__']

@@ -1,61 +1,59 @@
-"""The error class for input that the user can correct, and how command-line tools show it."""
+"""The error of command-line tools, and how they show errors of input."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 class InputError(ValueError):
-    """Bad input: a config, annotation, image, prediction file, checkpoint or argument.
-
-    The message is one line for the user: where it was found (file, line or key), what was found
-    there and what is accepted.
-
-    Args:
-        where (str): File, ``file:line``, config key or argument at fault.
-        found (str): What was found there. Defaults to '': ``where`` is the whole message.
-        accepted (str): What is accepted instead, or how to correct it. Defaults to ''.
-    """
+    """Input of a command-line tool that the user can correct. Library code raises ValueError."""
 
     def __init__(self, where: str, found: str = '', accepted: str = '') -> None:
-        self.where = str(where)
-        self.found = found
-        self.accepted = accepted
         message = f'{where}: {found}' if found else str(where)
-        super().__init__(message + (f'; {accepted}' if accepted else ''))
+        super().__init__(f'{message}; {accepted}' if accepted else message)
 
     def __reduce__(self):
-        # ValueError would be rebuilt from the finished message, which does not fit __init__
-        # (data-loader workers send their errors to the parent as pickles).
-        return type(self), (self.where, self.found, self.accepted)
-
-
-def in_one_line(message: object, most: int = 300) -> str:
-    """Shorten a message of other code, which may quote a file, to one line.
-
-    Args:
-        message (object): An exception or text.
-        most (int): Characters to keep; what is longer ends in '...'. Defaults to 300.
-
-    Returns:
-        str: The text without line ends.
-    """
-    line = ' '.join(str(message).split())
-    return line if len(line) <= most else f'{line[: most - 3]}...'
+        return type(self), self.args
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Let an InputError end a command-line tool in one line and exit status 2."""
+    """End a tool at an InputError, or a ValueError of this package, in one line and with status 2.
+
+    Other errors keep their traceback.
+    """
     try:
         yield
-    except InputError as error:
-        # One from a data worker comes as the whole traceback, its own message last.
-        *above, text = str(error).rstrip().split('\n')
-        if above:
-            text = text.partition('Error: ')[2] or text
-        sys.stdout.flush()  # Or what waits there would follow the error where both are one pipe.
-        print(f'error: {text}', file=sys.stderr)
+    except Exception as error:
+        message = _own_message(error)
+        if message is None:
+            raise
+        sys.stdout.flush()
+        print(f'error: {message}', file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _own_message(error: BaseException | None) -> str | None:
+    """Return the message of this package's ValueError that led to an error, None if there is none.
+
+    mmengine's registries raise an error of a constructor again, with the class before the message.
+    """
+    others = None
+    while error is not None:
+        if isinstance(error, ValueError):
+            text = str(error)
+            if 'Original Traceback' in text:  # From a data worker, as text.
+                if text.rpartition('  File "')[2].startswith(_PACKAGE):
+                    return text.strip().split('\n')[-1].partition('Error: ')[2]
+            elif traceback.extract_tb(error.__traceback__)[-1].filename.startswith(_PACKAGE):
+                return ' '.join(text.split())
+            elif isinstance(error, InputError):
+                others = others or ' '.join(text.split())
+        error = error.__cause__ or error.__context__
+    return others

@@ -22,7 +22,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 import polynl_mmdet
-from polynl_mmdet.engine import load_checkpoint
+from polynl_mmdet.engine import force_weights_only, load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / 'configs' / 'retinaface'
@@ -198,7 +198,7 @@ def main(args: list[str] | None = None) -> None:
     if Path(opts.out).resolve() == Path(opts.src).resolve():
         raise InputError('OUT', f'{opts.out}, the source itself', 'accepted: another file')
     register_all_modules()
-    polynl_mmdet.guard_checkpoints()
+    force_weights_only()
 
     source = load_source(opts.src)
     classifier = CLASSIFIER in source

@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 import polynl_mmdet
 from polynl_mmdet.cli.config_check import check_plugins
-from polynl_mmdet.engine import load_checkpoint
+from polynl_mmdet.engine import force_weights_only, load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 
 try:
@@ -258,7 +258,7 @@ def compare_on_all(
 
 def main(args: argparse.Namespace) -> int:
     """Export, compare, and move the file to its place; 1 if it differs too much."""
-    polynl_mmdet.guard_checkpoints()
+    force_weights_only()
     # mmengine logs every parameter's initialisation.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     if not args.out.absolute().parent.is_dir():

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from torch import nn
 from tqdm import tqdm
 
-import polynl_mmdet
+from polynl_mmdet.engine import force_weights_only
 from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.visualization import FaceVisualizer
 
@@ -105,7 +105,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--score-thr', type=float, default=0.5, help='least score (default 0.5)')
     parser.add_argument('--device', default='cpu', help="'cpu' (default), 'cuda:0', ...")
     opts = parser.parse_args(args)
-    polynl_mmdet.guard_checkpoints()
+    force_weights_only()
 
     root, images = find_images(opts.source)
     if opts.out.resolve() == root.resolve():

@@ -1,7 +1,6 @@
-"""Run mmdet's own tools/test.py with this package's models, data sets and checks.
+"""Run mmdet's own tools/test.py with this package registered; see ``--help`` for its options.
 
-Options are mmdet's, unchanged: see ``python tools/test.py --help``. No checkpoint can run code;
-POLYNL_TRUST_CHECKPOINTS=1 loads a file that you trust, whatever is in it.
+No checkpoint can run code, unless TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 is set for a trusted file.
 """
 
 from polynl_mmdet.cli.mmdet_tools import run

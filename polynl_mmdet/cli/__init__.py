@@ -1,1 +1,1 @@
-"""Run mmdet's own tools, in processes that are ours."""
+"""Command-line tools."""

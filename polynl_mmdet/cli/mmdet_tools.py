@@ -1,7 +1,7 @@
-"""Run the installed mmdet's own command-line tools.
+"""Run mmdet's own train.py and test.py.
 
-Added before they start: this package's registrations, the guard of checkpoints, a check of the
-config's plugins, errors of bad input in one line, and training on several processes without a GPU.
+Added: this package's registrations, checkpoints that run no code, ConsistencyHook, errors of input
+in one line, and training in several processes without a GPU.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from polynl_mmdet.engine.checkpoints import guard_checkpoints
+from polynl_mmdet.engine import ConsistencyHook, force_weights_only
 from polynl_mmdet.errors import InputError, one_line_errors
 
 from .config_check import check_plugins
-from .cuda_operators import warn_without_cuda_operators
 
 
 def mmdet_tool(name: str) -> Path:
     """Find a tool of the installed mmdet, in its ``.mim/tools`` or a checkout's ``tools``.
 
     Args:
-        name (str): The tool's file name, for example 'train.py'.
+        name (str): The file name, for example 'train.py'.
 
     Raises:
         InputError: mmdet came without its tools.
@@ -37,28 +36,30 @@ def mmdet_tool(name: str) -> Path:
     for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
         if (folder / name).is_file():
             return folder / name
-    accepted = 'install it from its wheel or a checkout: pip install mmdet==3.3.0'
-    raise InputError(str(package), f'no tools/{name} in this mmdet', accepted)
+    raise InputError(f'{package}: no tools/{name} in this mmdet; install it from its wheel')
 
 
 def run(name: str) -> None:
-    """Run mmdet's train.py or test.py with this process's command line.
+    """Run mmdet's train.py or test.py with the command line of this process.
 
     Args:
         name (str): 'train.py' or 'test.py'.
     """
     with one_line_errors():
-        guard_checkpoints()
+        force_weights_only()
         spec = importlib.util.spec_from_file_location('mmdet_tool', mmdet_tool(name))
         tool = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(tool)
         args = tool.parse_args()
         if not os.path.isfile(args.config):
-            raise InputError(args.config, 'no such config file')
+            raise InputError(f'{args.config}: no such config file')
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
         check_plugins(cfg.get('model', {}))
-        warn_without_cuda_operators()
+        hooks = cfg.get('custom_hooks') or []
+        if not any(hook['type'] in ('ConsistencyHook', ConsistencyHook) for hook in hooks):
+            hooks = [*hooks, dict(type='ConsistencyHook')]
+            args.cfg_options = {**(args.cfg_options or {}), 'custom_hooks': hooks}
         if args.launcher == 'pytorch' and get_device() == 'cpu':
             join_cpu_processes(args, cfg)
         # The tool's main() parses again; it gets the same arguments with what was added.

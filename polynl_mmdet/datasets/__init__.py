@@ -1,6 +1,6 @@
 """Datasets and transforms, registered in mmdet's DATASETS and TRANSFORMS."""
 
-from .coco import CheckedCocoDataset
+from .coco import OrderedCocoDataset
 from .retinaface_dataset import RetinaFaceDataset
 from .transforms import (
     FaceRandomFlip,
@@ -11,10 +11,10 @@ from .transforms import (
 )
 
 __all__ = [
-    'CheckedCocoDataset',
     'FaceRandomFlip',
     'FaceResize',
     'LoadFaceAnnotations',
+    'OrderedCocoDataset',
     'PackFaceInputs',
     'RandomSquareCrop',
     'RetinaFaceDataset',

@@ -1,44 +1,164 @@
-"""mmdet's COCO data set over annotations that are checked before training starts."""
+"""mmdet's COCO data set with labels in the order of the config's classes."""
 
 from __future__ import annotations
 
-from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from polynl_mmdet.coco_annotations import CheckedCoco
-from polynl_mmdet.datasets.bad_images import BadImagePolicy
-from polynl_mmdet.errors import InputError
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+
+class OrderedCoco(COCO):
+    """mmdet's index of a COCO file, with category ids in the order of given names.
+
+    Annotations are numbered from 1: pycocotools takes an id of 0 for "no match", and needs numbers.
+    A category that occurs twice is one category. What is missing of ``area`` and ``iscrowd`` is
+    filled in; annotations without a box are skipped.
+    """
+
+    def createIndex(self) -> None:
+        """Index the file; called by pycocotools once it is read."""
+        first: dict = {}
+        same = {c['id']: first.setdefault(c['name'], c['id']) for c in self.dataset['categories']}
+        annotations, without_box = [], []
+        for annotation in self.dataset.get('annotations', []):
+            box, category = annotation.get('bbox'), annotation['category_id']
+            if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+                without_box.append(annotation.get('id'))
+                continue
+            if not _is_number(annotation.get('area')):
+                annotation['area'] = box[2] * box[3]
+            annotation['iscrowd'] = int(annotation.get('iscrowd') or 0)
+            annotation['category_id'] = same.get(category, category)
+            annotation['file_id'] = annotation.get('id')
+            annotations.append(annotation)
+            annotation['id'] = len(annotations)
+        if without_box:
+            print_log(
+                f'skipped {len(without_box)} annotations without a box: {shorten(without_box)}',
+                logger='current',
+            )
+        self.dataset['annotations'] = annotations
+        super().createIndex()
+
+    def get_ann_ids(self, img_ids: Any = (), *args: Any, **kwargs: Any) -> list:
+        """Return annotation ids as mmdet does; a text is one image id."""
+        img_ids = [img_ids] if isinstance(img_ids, str) else img_ids
+        return super().get_ann_ids(img_ids, *args, **kwargs)
+
+    def loadCats(self, ids: Any = ()) -> list:
+        """Return categories as pycocotools does; a text is one id."""
+        return super().loadCats([ids] if isinstance(ids, str) else ids)
+
+    def get_cat_ids(
+        self, cat_names: Sequence = (), sup_names: Sequence = (), cat_ids: Sequence = ()
+    ) -> list:
+        """Return category ids, those of ``cat_names`` in their order.
+
+        A class that is not in the file gets an id that no annotation has.
+
+        Raises:
+            ValueError: ``cat_names`` is a text, or the file has none of them.
+        """
+        if not cat_names:
+            return super().get_cat_ids(cat_names, sup_names, cat_ids)
+        if isinstance(cat_names, str):
+            raise ValueError(f"got classes='{cat_names}', expected a tuple: ('{cat_names}',)")
+        ids: dict = {}
+        for key, category in self.cats.items():
+            ids.setdefault(category['name'], key)
+        missing = [name for name in cat_names if name not in ids]
+        if len(missing) == len(cat_names):
+            raise ValueError(
+                f'the annotation file has the categories {shorten(ids)}, none of the classes '
+                f'{shorten(cat_names)}; set metainfo=dict(classes=...) of the data set'
+            )
+        for number, name in enumerate(missing, start=1):
+            ids[name] = f'missing {number}'
+            self.cats[ids[name]] = dict(id=ids[name], name=name)
+        return [ids[name] for name in cat_names]
 
 
 @DATASETS.register_module()
-class CheckedCocoDataset(BadImagePolicy, CocoDataset):
-    """mmdet's CocoDataset that stops at an annotation file which does not fit the config.
+class OrderedCocoDataset(CocoDataset):
+    """mmdet's CocoDataset whose label i is ``metainfo['classes'][i]``.
 
-    Without the check a file that lacks the config's classes trains on nothing, one with its
-    categories in another order trains on labels with each other's names, and a file that is cut off
-    ends in a message without its name. Args as for mmdet's CocoDataset, and ``bad_images`` of
-    :class:`~polynl_mmdet.datasets.bad_images.BadImagePolicy`.
+    In mmdet, label i is the i-th category *of the annotation file* among the classes. The log says
+    how many images and objects are read, and what is skipped and why. Args as for CocoDataset.
 
     Raises:
-        InputError: See :class:`~polynl_mmdet.coco_annotations.CheckedCoco` and ``BadImagePolicy``.
+        ValueError: The file does not fit the config, or nothing in it can be trained on.
     """
 
-    COCOAPI = CheckedCoco
+    COCOAPI = OrderedCoco
+
+    def load_data_list(self) -> list:
+        """Load the annotation file; errors name it."""
+        self._objects, self._skipped = 0, Counter()
+        try:
+            return super().load_data_list()
+        except KeyError as error:
+            raise ValueError(f'{self.ann_file}: an entry has no {error}') from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{self.ann_file}: {error}') from error
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Parse an image as mmdet does; if the pipeline loads masks, every instance must have one.
+        """Parse an image as mmdet does, and count the objects that training skips."""
+        data = super().parse_data_info(raw_data_info)
+        annotations, instances = raw_data_info['raw_ann_info'], data['instances']
+        in_classes = sum(a['category_id'] in self.cat_ids for a in annotations)
+        used = [instance for instance in instances if not instance['ignore_flag']]
+        self._objects += len(annotations)
+        self._skipped['of other categories'] += len(annotations) - in_classes
+        self._skipped['too small, outside or marked ignore'] += in_classes - len(instances)
+        self._skipped['crowd'] += len(instances) - len(used)
+        for transform in self.pipeline.transforms:
+            if getattr(transform, 'with_mask', False):
+                # mmdet ignores an object whose mask is invalid, and fails on one without a mask.
+                for instance in instances:
+                    instance.setdefault('mask', [])
+                valid = sum(_is_mask(i['mask'], transform.poly2mask) for i in used)
+                self._skipped[f'without a mask (poly2mask={transform.poly2mask})'] += (
+                    len(used) - valid
+                )
+        return data
+
+    def filter_data(self) -> list:
+        """Filter images as mmdet does, and log what is left.
 
         Raises:
-            InputError: An instance has none.
+            ValueError: No image is left, or training has objects but can use none.
         """
-        data = super().parse_data_info(raw_data_info)
-        complete = all('mask' in instance for instance in data['instances'])
-        if not complete and any(getattr(t, 'with_mask', False) for t in self.pipeline.transforms):
-            ids = [a['id'] for a in raw_data_info['raw_ann_info'] if not a.get('segmentation')]
-            raise InputError(
-                f'{self.ann_file}: annotation {ids[0]!r}',
-                'no segmentation, and the pipeline loads masks',
-                'accepted: polygons or run lengths for every annotation, or LoadAnnotations '
-                'without with_mask',
-            )
-        return data
+        kept = super().filter_data()
+        skipped = ', '.join(f'{n} {reason}' for reason, n in self._skipped.items() if n)
+        report = (
+            f'{self.ann_file}: {len(kept)} of {len(self.data_list)} images, {self._objects} '
+            f'objects{f" (skipped: {skipped})" if skipped else ""}'
+        )
+        unusable = self._objects and self._objects <= sum(self._skipped.values())
+        if not kept or (unusable and not self.test_mode):
+            raise ValueError(f'{report}: nothing is left; filter_cfg={self.filter_cfg}')
+        print_log(report, logger='current')
+        return kept
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_mask(mask: Any, poly2mask: bool) -> bool:
+    """Return whether mmdet's LoadAnnotations uses a mask."""
+    if isinstance(mask, list):
+        return any(len(polygon) % 2 == 0 and len(polygon) >= 6 for polygon in mask)
+    return poly2mask
+
+
+def shorten(items: Iterable, count: int = 5) -> str:
+    """Join the first items of a list for a message."""
+    items = list(items)
+    more = f' and {len(items) - count} more' if len(items) > count else ''
+    return ', '.join(map(repr, items[:count])) + more

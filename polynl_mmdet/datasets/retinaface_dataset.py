@@ -9,12 +9,11 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from polynl_mmdet.datasets.bad_images import BadImagePolicy
 from polynl_mmdet.wider_face.annotations import read_annotations
 
 
 @DATASETS.register_module()
-class RetinaFaceDataset(BadImagePolicy, BaseDetDataset):
+class RetinaFaceDataset(BaseDetDataset):
     """Faces with five landmarks: WIDER FACE and files of the same formats.
 
     Reads the official ``wider_face_{train,val}_bbx_gt.txt``, RetinaFace's ``label.txt`` v1.1 and
@@ -36,8 +35,7 @@ class RetinaFaceDataset(BadImagePolicy, BaseDetDataset):
             ``dict(img='')``.
         filter_cfg (dict, optional): ``dict(filter_empty_gt=True)`` leaves out, in training,
             images whose faces are all ignored or that have none. Defaults to None: all are kept.
-        **kwargs: As in :class:`~polynl_mmdet.datasets.bad_images.BadImagePolicy` (``bad_images``)
-            and mmdet's ``BaseDetDataset``.
+        **kwargs: As in mmdet's ``BaseDetDataset``.
 
     Raises:
         InputError: If the annotation file is malformed, or when an image it names is missing or

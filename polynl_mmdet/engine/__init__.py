@@ -1,12 +1,15 @@
-"""What surrounds training. Importing it registers the hooks."""
+"""Checkpoints and the hook that checks a run before its first step; importing registers them."""
 
-from .checkpoints import load_checkpoint
-from .hooks import AtomicCheckpointHook, BadImageHook, NonFiniteStopHook, ResumeStateHook
+from .checkpoints import AtomicBackend, check_loaded, force_weights_only, load_checkpoint
+from .consistency_hook import ConsistencyHook
+from .safe_globals import allow_mmengine_checkpoints
+
+allow_mmengine_checkpoints()
 
 __all__ = [
-    'AtomicCheckpointHook',
-    'BadImageHook',
-    'NonFiniteStopHook',
-    'ResumeStateHook',
+    'AtomicBackend',
+    'ConsistencyHook',
+    'check_loaded',
+    'force_weights_only',
     'load_checkpoint',
 ]

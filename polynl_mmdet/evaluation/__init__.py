@@ -1,7 +1,7 @@
 """mmengine metrics over polynl_mmdet.wider_face and COCO's evaluator."""
 
-from .coco_metric import CheckedCocoMetric
+from .coco_metric import OrderedCocoMetric
 from .face_landmark_metric import FaceLandmarkMetric
 from .wider_face_metric import WIDERFaceMetric
 
-__all__ = ['CheckedCocoMetric', 'FaceLandmarkMetric', 'WIDERFaceMetric']
+__all__ = ['FaceLandmarkMetric', 'OrderedCocoMetric', 'WIDERFaceMetric']

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polynl_mmdet.errors import InputError, in_one_line
+from polynl_mmdet.errors import InputError
 from polynl_mmdet.wider_face.number_table import parse_table, quote, split_lines
 
 _COUNT = re.compile(r'[0-9]{1,9}')
@@ -115,7 +115,7 @@ def _read_zip(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[str, b
     except Exception as error:
         # Damaged zips make Python's reader fail in any way: BadZipFile, struct.error, EOFError,
         # zlib.error, UnicodeDecodeError, ...; RuntimeError if there is a password.
-        reason = in_one_line(error) or type(error).__name__
+        reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(
             str(path), f'not a whole zip ({reason})', 'accepted: a zip without a password'
         ) from None

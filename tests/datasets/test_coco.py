@@ -1,182 +1,183 @@
-"""COCO annotation files are compared with the config."""
+"""OrderedCocoDataset: labels by name, nothing trained on silently, all that mmdet reads is read."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
-import random
-import shutil
 
 import pytest
-from mmdet.registry import DATASETS, METRICS
+from coco_files import NAMES, make_coco
+from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
-from demo.toy_coco import CLASSES, make_toy_coco
-from polynl_mmdet.errors import InputError
+import polynl_mmdet  # noqa: F401
+
+BOXES = [dict(type='LoadAnnotations', with_bbox=True)]
+MASKS = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+POLYGONS = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False)]
 
 
-@pytest.fixture(scope='module')
-def drawn(tmp_path_factory):
-    path = tmp_path_factory.mktemp('coco')
-    make_toy_coco(path, train=3, val=1, seed=1, size=96)
-    return path
-
-
-@pytest.fixture
-def root(drawn, tmp_path):
-    """The annotation files, which are all that is read here, to be changed."""
-    shutil.copytree(drawn / 'annotations', tmp_path / 'annotations')
-    return tmp_path
-
-
-def build(root, classes=CLASSES, ann_file='annotations/instances_train.json', **options):
+def build(path, kind='OrderedCocoDataset', classes=NAMES, pipeline=BOXES, **options):
     return DATASETS.build(
         dict(
-            type='CheckedCocoDataset',
-            data_root=str(root),
-            ann_file=ann_file,
-            data_prefix=dict(img='train/'),
+            type=kind,
+            ann_file=str(path),
+            data_prefix=dict(img=''),
             metainfo=dict(classes=classes),
-            pipeline=[],
+            pipeline=pipeline,
             **options,
         )
     )
 
 
-def test_a_fitting_file_is_read(root):
-    dataset = build(root)
-    assert len(dataset) == 3
-    assert dataset.get_data_info(0)['instances']
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / 'train.json'
 
 
-def test_left_out_categories_are_counted(root, monkeypatch):
-    with open(root / 'annotations/instances_train.json', encoding='utf-8') as file:
-        annotations = json.load(file)['annotations']
-    left_out = sum(a['category_id'] != 1 for a in annotations)
-    logger = MMLogger.get_current_instance()
-    monkeypatch.setattr(logger, 'level', logging.INFO)
-    seen = []
-    handler = logging.Handler()
-    handler.emit = lambda record: seen.append(record.getMessage())
-    logger.addHandler(handler)
-    try:
-        build(root, classes=CLASSES[:1])
-    finally:
-        logger.removeHandler(handler)
-    assert any(f'{left_out} of {len(annotations)} annotations' in line for line in seen)
+@pytest.fixture
+def lines(monkeypatch):
+    """list: what is logged."""
+    logger, seen = MMLogger.get_current_instance(), []
+    monkeypatch.setattr(logger, 'log', lambda level, message, *_: seen.append(str(message)))
+    monkeypatch.setattr(logger, 'handle', lambda record: seen.append(record.getMessage()))
+    monkeypatch.setattr(logger, 'level', 20)
+    return seen
 
 
-def test_a_missing_file_is_named(root):
-    with pytest.raises(InputError, match=r'none\.json: no such annotation file'):
-        build(root, ann_file='annotations/none.json')
-
-
-@pytest.mark.parametrize('kept', [0, 1, 100, -2])
-def test_a_cut_off_file_is_named(root, kept):
-    path = root / 'annotations/instances_train.json'
-    text = path.read_text()
-    path.write_text(text[:kept])
-    with pytest.raises(InputError, match=r'instances_train\.json: not whole JSON'):
-        build(root)
-
-
-@pytest.mark.parametrize('content', ['[]', '{}', '{"images": [], "annotations": []}', '3'])
-def test_json_that_is_not_coco_is_named(root, content):
-    (root / 'annotations/instances_train.json').write_text(content)
-    with pytest.raises(InputError, match=r'instances_train\.json: .*(not COCO|no )'):
-        build(root)
-
-
-def test_lacking_classes_are_named(root):
-    with pytest.raises(InputError) as caught:
-        build(root, classes=('circle', 'zebra'))
-    message = str(caught.value)
-    assert "not 'zebra'" in message
-    assert "'circle'" in message
-    assert 'num_classes' in message
-
-
-def shuffled(root, names, ids, seed=0, split='train'):
-    """Give the toy file these categories, in this order and with these ids; entries shuffled."""
-    path = root / f'annotations/instances_{split}.json'
-    content = json.loads(path.read_text())
-    new_id = {CLASSES.index(name) + 1: number for name, number in zip(names, ids)}
-    content['categories'] = [dict(id=number, name=name) for name, number in zip(names, ids)]
-    content['annotations'] = [
-        dict(annotation, category_id=new_id[annotation['category_id']])
-        for annotation in content['annotations']
-    ]
-    for section in ('images', 'annotations'):
-        random.Random(seed).shuffle(content[section])
-    path.write_text(json.dumps(content))
-    return content
-
-
-ORDERS = [
-    (('circle', 'rectangle', 'triangle', 'cross'), (1, 2, 3, 4)),
-    (('triangle', 'circle', 'cross', 'rectangle'), (7, 90, 3, 40)),  # Gaps, and not by id.
-    (('cross', 'triangle', 'rectangle', 'circle'), (4, 3, 2, 1)),
-]
-
-
-@pytest.mark.parametrize(('names', 'ids'), ORDERS)
-@pytest.mark.parametrize(
-    'chosen', [None, ('circle', 'cross'), ('rectangle', 'triangle'), ('cross',)]
-)
-def test_labels_are_those_of_the_names(root, names, ids, chosen):
-    content = shuffled(root, names, ids)
-    classes = tuple(name for name in names if chosen is None or name in chosen)
-    dataset = build(root, classes)
-    name_of = dict(zip(ids, names))
-    boxes = {}
-    for annotation in content['annotations']:
-        x, y, width, height = annotation['bbox']
-        key = annotation['image_id'], (x, y, x + width, y + height)
-        boxes[key] = name_of[annotation['category_id']]
-    seen = 0
+def labels(dataset):
+    """dict: the class names of each image's boxes."""
+    found = {}
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         for instance in info['instances']:
-            name = boxes[info['img_id'], tuple(instance['bbox'])]
-            assert dataset.metainfo['classes'][instance['bbox_label']] == name
-            seen += 1
-    assert seen == sum(name in classes for name in boxes.values())
+            name = dataset.metainfo['classes'][instance['bbox_label']]
+            found[info['img_id'], tuple(instance['bbox'])] = name
+    return found
 
 
-def build_for_test(root, classes):
-    build(root, classes, test_mode=True)
+def expected_labels(content, classes=NAMES):
+    names = {category['id']: category['name'] for category in content['categories']}
+    return {
+        (a['image_id'], (x, y, x + w, y + h)): names[a['category_id']]
+        for a in content['annotations']
+        for x, y, w, h in [a['bbox']]
+        if names[a['category_id']] in classes
+    }
 
 
-def give_to_metric(root, classes):
-    """As an evaluation loop does when it is built, before training starts."""
-    ann_file = str(root / 'annotations/instances_train.json')
-    metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=ann_file))
-    metric.dataset_meta = dict(classes=classes)
-
-
-@pytest.mark.parametrize(('names', 'ids'), ORDERS)
-@pytest.mark.parametrize(
-    'chosen', [('circle', 'rectangle', 'triangle', 'cross'), ('rectangle', 'cross')]
-)
-@pytest.mark.parametrize('give', [build, build_for_test, give_to_metric])
-def test_classes_in_another_order_end_with_the_order_to_write(root, names, ids, chosen, give):
-    shuffled(root, names, ids)
-    right = tuple(name for name in names if name in chosen)
-    give(root, right)
-    for classes in set(itertools.permutations(chosen)) - {right}:
-        with pytest.raises(InputError) as caught:
-            give(root, classes)
-        message = str(caught.value)
-        assert 'instances_train.json: ' in message
-        assert f'classes={right}' in message
-        assert '\n' not in message
-
-
-def test_two_categories_of_one_name(root):
-    path = root / 'annotations/instances_train.json'
-    content = json.loads(path.read_text())
-    content['categories'][1]['name'] = 'circle'
+@pytest.mark.parametrize('classes', [NAMES, NAMES[::-1], ('square', 'circle'), ('square', 'zebra')])
+@pytest.mark.parametrize('order', [(0, 1, 2), (2, 0, 1)])
+def test_labels_follow_the_names(path, classes, order):
+    content = make_coco(path)
+    content['categories'] = [content['categories'][i] for i in order]
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="two categories 'circle'"):
-        build(root, classes=('circle',))
+    assert labels(build(path, classes=classes)) == expected_labels(content, classes)
+
+
+def test_a_name_that_occurs_twice_is_one_class(path):
+    """As in exports of Roboflow, whose category 0 repeats the name."""
+    content = make_coco(path, names=('ball', 'ball'))
+    dataset = build(path, classes=('ball',))
+    assert set(labels(dataset).values()) == {'ball'}
+    assert len(labels(dataset)) == len(expected_labels(content, ('ball',)))
+
+
+def test_classes_that_are_a_text_or_in_no_category(path):
+    make_coco(path)
+    with pytest.raises(ValueError, match=r"train\.json: got classes='circle', .*\('circle',\)"):
+        build(path, classes='circle')
+    with pytest.raises(ValueError, match=r"train\.json: .*'circle', 'cross', .*none of .*'zebra'"):
+        build(path, classes=('zebra',))
+
+
+@pytest.mark.parametrize('content', ['', '{"images": [', '{}', '{"images": [{}]}'])
+def test_a_file_that_is_not_coco_is_named(path, content):
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r'train\.json: '):
+        build(path)
+    with pytest.raises(ValueError, match=r'none\.json'):
+        build(path.with_name('none.json'))
+
+
+@pytest.mark.parametrize('crowd', [1, '1', True])
+def test_training_on_crowds_alone_stops(path, crowd):
+    make_coco(path, annotation=dict(iscrowd=crowd))
+    with pytest.raises(ValueError, match=r'train\.json: 3 of 3 images, 12 objects .*12 crowd'):
+        build(path)
+    assert len(build(path, test_mode=True)) == 3
+
+
+@pytest.mark.parametrize('crowd', ['0', 0, False, None])
+def test_a_text_of_0_is_no_crowd(path, crowd):
+    make_coco(path, annotation=dict(iscrowd=crowd))
+    dataset = build(path)
+    assert all(
+        not i['ignore_flag'] for n in range(3) for i in dataset.get_data_info(n)['instances']
+    )
+
+
+def test_masks_that_the_pipeline_cannot_use_stop(path):
+    make_coco(path, annotation=dict(segmentation=dict(size=[64, 64], counts=[0, 4096])))
+    assert len(build(path, pipeline=MASKS)) == len(build(path)) == 3
+    with pytest.raises(ValueError, match=r'12 without a mask \(poly2mask=False\)'):
+        build(path, pipeline=POLYGONS)
+    for nothing in ([], None, [[3, 3]]):
+        make_coco(path, annotation=dict(segmentation=nothing))
+        with pytest.raises(ValueError, match='12 without a mask'):
+            build(path, pipeline=MASKS)
+
+
+def test_what_is_skipped_is_logged(path, lines):
+    content = make_coco(path)
+    first, second, third, fourth, *_ = content['annotations']
+    del first['bbox'], second['segmentation']
+    third.update(iscrowd=1)
+    fourth.update(bbox=[200, 200, 5, 5])
+    content['images'].append(dict(id=9, file_name='9.jpg', height=8, width=64))
+    path.write_text(json.dumps(content))
+    build(path, pipeline=MASKS, filter_cfg=dict(filter_empty_gt=True, min_size=32))
+    (line,) = [line for line in lines if '3 of 4 images' in line]
+    for part in ('11 objects', '1 too small, outside', '1 crowd', '1 without a mask'):
+        assert part in line
+    assert any('1 annotations without a box: 1' in line for line in lines)
+
+
+@pytest.mark.parametrize('min_size', [32, 65])
+def test_no_image_left(path, min_size):
+    make_coco(path, objects=4 if min_size == 65 else 0)
+    options = dict(filter_cfg=dict(filter_empty_gt=True, min_size=min_size))
+    with pytest.raises(ValueError, match=rf'train\.json: 0 of 3 images.*{min_size}'):
+        build(path, **options)
+
+
+def test_images_without_objects_can_be_wanted(path):
+    make_coco(path, objects=0)
+    assert len(build(path, filter_cfg=dict(filter_empty_gt=False))) == 3
+    content = make_coco(path)
+    del content['annotations']  # COCO's own test-dev file.
+    path.write_text(json.dumps(content))
+    assert len(build(path, test_mode=True)) == 3
+
+
+def test_an_object_without_a_mask_is_ignored_in_training(path):
+    """As mmdet does with a mask of two points; without a mask it ends in a KeyError."""
+    content = make_coco(path)
+    for annotation, mask in zip(content['annotations'], ([], None, [[1, 1]], [[1, 1], 8 * [9]])):
+        annotation['segmentation'] = mask
+    path.write_text(json.dumps(content))
+    dataset = build(path, pipeline=MASKS, serialize_data=False)
+    loaded = dataset.pipeline.transforms[0](dict(dataset.get_data_info(0), ori_shape=(64, 64)))
+    assert loaded['gt_ignore_flags'].tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize('wrap', ['x{}', '{}'])
+def test_ids_of_any_kind(path, wrap):
+    content = make_coco(path)
+    for part in ('images', 'categories', 'annotations'):
+        for entry in content[part]:
+            entry['id'] = wrap.format(entry['id'] - 1)
+    for annotation in content['annotations']:
+        annotation['image_id'] = wrap.format(annotation['image_id'] - 1)
+        annotation['category_id'] = wrap.format(annotation['category_id'] - 1)
+    path.write_text(json.dumps(content))
+    assert labels(build(path)) == expected_labels(content)

@@ -126,15 +126,6 @@ def test_subsets_and_workers(build):
     assert len(again.get_data_info(0)['instances']) == 2
 
 
-@pytest.mark.parametrize('test_mode', [True, False])
-def test_a_missing_image_is_told_with_file_and_line(build, tmp_path, test_mode):
-    dataset = build(LABEL, pipeline=[dict(type='LoadImageFromFile')], test_mode=test_mode)
-    (tmp_path / 'images' / '1--B' / 'small.jpg').unlink()
-    assert dataset[0]['img'].shape == (48, 64, 3)
-    with pytest.raises(InputError, match=r'label\.txt:6: .*1--B/small\.jpg: the image is missing'):
-        dataset[2]
-
-
 def test_other_missing_files_are_not_taken_for_the_image(build):
     def pipeline(results):
         raise FileNotFoundError('something else')

@@ -7,7 +7,6 @@ import time
 import pytest
 import torch
 from processes import run_in
-from toy_training import differences
 from work import train
 
 # Sums in another order: some units in the last place of the largest value.
@@ -43,26 +42,3 @@ def test_the_others_end_when_one_is_killed(tmp_path):
     assert statuses[0] == -9
     assert statuses[1] not in (0, None)
     assert time.monotonic() - begun < 120
-
-
-@pytest.mark.parametrize(
-    'options',
-    [dict(), dict(workers=1, save_by_epoch=False, interval=2), dict(by_epoch=False, total=11)],
-    ids=['epochs', 'epochs saved by iteration', 'iterations'],
-)
-def test_resumed_equals_uninterrupted(tmp_path, options):
-    options = dict(options, length=36)
-    found = run_in(2, 'resume', tmp_path / 'group', str(tmp_path), options)
-    assert differences(*found[0]) == []
-    # The first process alone logs, and keeps the averages that are saved.
-    others = [name.partition('.')[0] for name in differences(*found[1])]
-    assert set(others) <= {'log', 'average'}
-    assert differences(found[0][0], found[1][0]) != [], 'each has its own losses'
-
-
-def test_all_stop_at_what_is_not_finite(tmp_path):
-    first, second = run_in(2, 'poisoned', tmp_path / 'group', str(tmp_path / 'run'))
-    assert first.startswith('iteration 1 (epoch 1): losses that are not finite: loss')
-    assert 'images/2.jpg' in first
-    assert second.startswith('iteration 1 (epoch 1): gradients of ')
-    assert 'images/2.jpg' not in second

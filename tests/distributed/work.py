@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -14,11 +12,8 @@ from mmengine.model import MMDistributedDataParallel
 from torch import distributed, nn
 
 from polynl_mmdet.cli.mmdet_tools import leave_process_group
-from polynl_mmdet.errors import InputError
-from polynl_mmdet.evaluation import CheckedCocoMetric, FaceLandmarkMetric, WIDERFaceMetric
+from polynl_mmdet.evaluation import FaceLandmarkMetric, OrderedCocoMetric, WIDERFaceMetric
 from polynl_mmdet.layers import PolyNL
-
-sys.path.insert(0, str(Path(__file__).parent.parent / 'engine'))
 
 
 def enter(rank, world, function, folder, args):
@@ -74,7 +69,7 @@ def train(rank, world, norm, dtype, steps=4, batch=12):
 
 def evaluate(rank, world, kind, options, samples, batch):
     """Feed a metric this process's share of the images, as mmengine's sampler gives them."""
-    kinds = dict(coco=CheckedCocoMetric, wider=WIDERFaceMetric, landmarks=FaceLandmarkMetric)
+    kinds = dict(coco=OrderedCocoMetric, wider=WIDERFaceMetric, landmarks=FaceLandmarkMetric)
     meta = options.pop('dataset_meta', None)
     metric = kinds[kind](**options)
     metric.dataset_meta = meta
@@ -91,24 +86,3 @@ def reduced_step(rank, world, dies):
             os.kill(os.getpid(), signal.SIGKILL)
         distributed.all_reduce(torch.ones(1000))
     return 'all steps'
-
-
-def resume(rank, world, folder, options):
-    """Weights and the rest after an uninterrupted run, and after one that was resumed."""
-    from toy_training import trace, train
-
-    whole = trace(train(f'{folder}/whole', seed=5, launcher='pytorch', **options))
-    train(f'{folder}/parts', seed=5, launcher='pytorch', stop=8, **options)
-    resumed = trace(train(f'{folder}/parts', launcher='pytorch', resume=True, **options))
-    return whole, resumed
-
-
-def poisoned(rank, world, folder):
-    """What each process says when one of them reads an image that is not finite."""
-    from test_non_finite_hook import train
-
-    try:
-        train(Path(folder), poisoned=(2,), launcher='pytorch')
-    except InputError as error:
-        return str(error)
-    return 'no error'

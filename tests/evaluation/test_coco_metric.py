@@ -1,4 +1,4 @@
-"""COCO AP with and without detections."""
+"""OrderedCocoMetric: mmdet's figures, for any order of categories and any kind of ids."""
 
 from __future__ import annotations
 
@@ -6,181 +6,173 @@ import json
 
 import numpy as np
 import pytest
-import torch
+from coco_files import NAMES, evaluate, make_coco
 from mmdet.registry import METRICS
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 
-from demo.toy_coco import CLASSES, make_toy_coco
-from polynl_mmdet.datasets import CheckedCocoDataset
-from polynl_mmdet.errors import InputError
+ITEMS = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
+         'AR_s@1000', 'AR_m@1000', 'AR_l@1000']  # fmt: skip
+EVERYTHING = dict(metric=['bbox', 'segm', 'proposal'], metric_items=ITEMS, classwise=True)
+
+
+def build(path, kind='OrderedCocoMetric', **options):
+    return METRICS.build(dict(type=kind, ann_file=path and str(path), **options))
 
 
 @pytest.fixture
-def coco(tmp_path):
-    make_toy_coco(tmp_path, train=1, val=3, size=96)
-    return COCO(str(tmp_path / 'annotations/instances_val.json'))
+def path(tmp_path):
+    return tmp_path / 'val.json'
 
 
-def evaluate(coco, tmp_path, perfect, **kwargs):
-    metric = METRICS.build(
-        dict(
-            type='CheckedCocoMetric',
-            ann_file=str(tmp_path / 'annotations/instances_val.json'),
-            metric=['bbox', 'segm'],
-            **kwargs,
-        )
-    )
-    metric.dataset_meta = dict(classes=CLASSES)
-    for image in coco.dataset['images']:
-        found = coco.imgToAnns[image['id']] if perfect else []
-        masks = [coco_mask.decode(a['segmentation']) for a in found]
-        boxes = np.array([a['bbox'] for a in found], dtype=float).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        instances = dict(
-            bboxes=torch.as_tensor(boxes),
-            scores=torch.ones(len(found)),
-            labels=torch.tensor([a['category_id'] - 1 for a in found], dtype=torch.long),
-            masks=torch.as_tensor(np.array(masks).reshape(-1, 96, 96)).bool(),
-        )
-        sample = dict(img_id=image['id'], ori_shape=(96, 96), pred_instances=instances)
-        metric.process({}, [sample])
-    return metric.evaluate(size=3)
+@pytest.fixture(params=['pycocotools', 'faster'])
+def backend(request):
+    if request.param == 'faster':
+        pytest.importorskip('faster_coco_eval')
+    return request.param
 
 
-def test_perfect_detections(coco, tmp_path):
-    metrics = evaluate(coco, tmp_path, perfect=True)
-    assert metrics['coco/bbox_mAP_50'] == metrics['coco/segm_mAP'] == 1.0
+def renumbered(path, content, images=str, categories=str, annotations=str):
+    """Change the ids of a file."""
+    content = json.loads(json.dumps(content))
+    for part, change in (
+        ('images', images),
+        ('categories', categories),
+        ('annotations', annotations),
+    ):
+        for entry in content[part]:
+            entry['id'] = change(entry['id'])
+    for annotation in content['annotations']:
+        annotation['image_id'] = images(annotation['image_id'])
+        annotation['category_id'] = categories(annotation['category_id'])
+    path.write_text(json.dumps(content))
+    return content
 
 
-def test_no_detection_is_an_ap_of_zero(coco, tmp_path):
-    metrics = evaluate(coco, tmp_path, perfect=False)
-    assert metrics['coco/segm_mAP'] == metrics['coco/bbox_mAP_50'] == 0.0
-    assert set(metrics) == {
-        f'coco/{kind}_{item}'
-        for kind in ('bbox', 'segm')
-        for item in ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+def test_figures_are_mmdets(path, backend, data_root):
+    small = make_coco(path, images=8)
+    real = data_root / 'coco_mini/annotations/instances_val2017.json'
+    for content, file in ((small, path), (json.loads(real.read_text()), real)):
+        classes = tuple(category['name'] for category in content['categories'])
+        figures = [
+            evaluate(metric, content, classes, noise=2.0)
+            for metric in (
+                build(file, backend=backend, **EVERYTHING),
+                build(file, 'CocoMetric', **EVERYTHING),
+            )
+        ]
+        np.testing.assert_equal(*figures)
+        assert 0.1 < figures[0]['coco/bbox_mAP'] < 1
+
+
+@pytest.mark.parametrize('classes', [NAMES[::-1], ('square', 'circle'), ('zebra', 'cross')])
+def test_classes_in_any_order_get_their_own_ap(path, backend, classes):
+    content = make_coco(path, images=8)
+    expected = evaluate(build(path, 'CocoMetric', classwise=True), content, noise=2.0)
+    figures = evaluate(build(path, classwise=True, backend=backend), content, classes, noise=2.0)
+    perfect = evaluate(build(path, classwise=True, backend=backend), content, classes)
+    present = [name for name in classes if name in NAMES]
+    for name in present:
+        assert perfect[f'coco/{name}_precision'] == 1
+        if len(classes) == len(NAMES) == len(present):
+            assert figures[f'coco/{name}_precision'] == expected[f'coco/{name}_precision']
+    assert perfect['coco/bbox_mAP'] == 1
+    assert 0 < figures['coco/bbox_mAP'] < 1
+
+
+@pytest.mark.parametrize(
+    'ids',
+    [
+        dict(images=lambda n: n - 1, categories=lambda n: n - 1, annotations=lambda n: n - 1),
+        dict(images=lambda n: f'img{n}', categories='c{}'.format, annotations='7f3a-{}'.format),
+        dict(images=str, categories=lambda n: 50 - n, annotations=lambda n: 1),
+        dict(images=lambda n: n * 10**12, categories=lambda n: -n, annotations=lambda n: None),
+    ],
+    ids=['from 0', 'text', 'equal', 'large'],
+)
+@pytest.mark.parametrize('with_file', [True, False])
+def test_any_ids_give_the_same_figures(path, backend, ids, with_file):
+    content = make_coco(path, images=8)
+    expected = evaluate(build(path, 'CocoMetric', **EVERYTHING), content, noise=2.0)
+    other = renumbered(path, content, **ids)
+    metric = build(path if with_file else None, backend=backend, **EVERYTHING)
+    if not with_file:
+        metric = with_instances(metric, other)
+    figures = evaluate(metric, other, noise=2.0)
+    if with_file:
+        np.testing.assert_equal(figures, expected)
+    assert evaluate(metric, other)['coco/bbox_mAP'] == 1
+
+
+def with_instances(metric, content):
+    """Let the metric have its truth from the data samples, as without ``ann_file``."""
+    names = {category['id']: category['name'] for category in content['categories']}
+    process = metric.process
+
+    def add(batch, samples):
+        for sample in samples:
+            sample['instances'] = [
+                dict(
+                    bbox=[x, y, x + w, y + h],
+                    bbox_label=NAMES.index(names[a['category_id']]),
+                    mask=a['segmentation'],
+                )
+                for a in content['annotations']
+                for x, y, w, h in [a['bbox']]
+                if a['image_id'] == sample['img_id']
+            ]
+        process(batch, samples)
+
+    metric.process = add
+    return metric
+
+
+@pytest.mark.parametrize(
+    'stray',
+    [
+        dict(bbox=[50, 50, 0, 0], segmentation=[]),
+        dict(bbox=[5, 5, 9, 9], segmentation=None),
+        dict(bbox=[90, 90, 9, 9], segmentation=[[3, 3]]),
+        dict(bbox=[5, 5, 9, 9]),
+        dict(bbox=[5, 5, 9, 9], ignore=1),
+        dict(bbox=None, segmentation=[]),
+        dict(),
+    ],
+)
+def test_a_stray_object_is_no_crash(path, backend, stray):
+    content = make_coco(path)
+    before = evaluate(build(path, metric=['bbox', 'segm'], backend=backend), content)
+    content['annotations'].append(dict(id='s', image_id=1, category_id=1, **stray))
+    path.write_text(json.dumps(content))
+    boxes = [a for a in content['annotations'] if a['id'] != 's']
+    for _ in range(2):  # The figures of a second epoch are the same.
+        metric = build(path, metric=['bbox', 'segm'], backend=backend)
+        figures = evaluate(metric, {**content, 'annotations': boxes})
+        assert figures['coco/segm_mAP'] == before['coco/segm_mAP'] == 1
+        assert (figures['coco/bbox_mAP'] < 1) == bool(stray.get('bbox'))
+
+
+@pytest.mark.parametrize(
+    'metric', ['bbox', ['bbox', 'segm'], ['bbox', 'proposal'], 'proposal_fast']
+)
+def test_no_detection_gives_no_figure(path, metric, backend):
+    content = make_coco(path)
+    options = dict(metric=metric, classwise=True, backend=backend)
+    assert evaluate(build(path, **options), content, found=False) == {}
+
+
+def test_format_only_writes_the_files_own_ids(path, tmp_path):
+    content = renumbered(path, make_coco(path), images='img{}'.format, categories='c{}'.format)
+    del content['annotations']  # COCO's own test-dev file.
+    truth = json.loads(path.read_text())
+    path.write_text(json.dumps(content))
+    options = dict(format_only=True, outfile_prefix=str(tmp_path / 'out'))
+    assert evaluate(build(path, **options), truth) == {}
+    written = json.loads((tmp_path / 'out.bbox.json').read_text())
+    assert {(w['image_id'], w['category_id']) for w in written} == {
+        (a['image_id'], a['category_id']) for a in truth['annotations']
     }
 
 
-def test_chosen_items_only(coco, tmp_path):
-    metrics = evaluate(coco, tmp_path, perfect=False, metric_items=['mAP_50'])
-    assert metrics == {'coco/bbox_mAP_50': 0.0, 'coco/segm_mAP_50': 0.0}
-
-
-@pytest.mark.parametrize('chosen', [('cross', 'circle'), ('triangle',), None])
-def test_mmdets_metric_beside_our_dataset_agrees(coco, tmp_path, chosen):
-    """Also for categories in no order of ids, with gaps, and images in another order."""
-    path = tmp_path / 'annotations/instances_val.json'
-    content = json.loads(path.read_text())
-    names, ids = ('triangle', 'cross', 'rectangle', 'circle'), (30, 7, 8, 2)
-    new_id = {CLASSES.index(name) + 1: number for name, number in zip(names, ids)}
-    content['categories'] = [dict(id=number, name=name) for name, number in zip(names, ids)]
-    for annotation in content['annotations']:
-        annotation['category_id'] = new_id[annotation['category_id']]
-    content['images'].reverse()
-    path.write_text(json.dumps(content))
-    classes = tuple(name for name in names if chosen is None or name in chosen)
-    options = dict(ann_file=str(path), metric=['bbox', 'segm'], classwise=True)
-    dataset = CheckedCocoDataset(
-        ann_file=str(path),
-        data_prefix=dict(img=str(tmp_path / 'val')),
-        metainfo=dict(classes=classes),
-        test_mode=True,
-        pipeline=[],
-    )
-    found = []
-    for kind in ('CheckedCocoMetric', 'CocoMetric'):
-        metric = METRICS.build(dict(type=kind, **options))
-        metric.dataset_meta = dataset.metainfo
-        rng = np.random.default_rng(0)
-        for index in range(len(dataset)):
-            info = dataset.get_data_info(index)
-            rows = info['instances']
-            boxes = np.array([row['bbox'] for row in rows]).reshape(-1, 4)
-            masks = [coco_mask.decode(row['mask']) for row in rows]
-            instances = dict(
-                bboxes=torch.as_tensor(boxes + rng.integers(-2, 3, boxes.shape)),
-                scores=torch.as_tensor(rng.random(len(rows))),
-                # One in five goes by another name.
-                labels=torch.tensor(
-                    [rng.integers(len(classes)) if rng.random() < 0.2 else row['bbox_label']
-                     for row in rows], dtype=torch.long),
-                masks=torch.as_tensor(np.array(masks).reshape(-1, 96, 96)).bool(),
-            )  # fmt: skip
-            sample = dict(img_id=info['img_id'], ori_shape=(96, 96), pred_instances=instances)
-            metric.process({}, [sample])
-        found.append(metric.evaluate(size=len(dataset)))
-    np.testing.assert_equal(found[0], found[1])
-    assert 0 < found[0]['coco/bbox_mAP'] < 1
-    assert set(found[0]) >= {f'coco/{name}_precision' for name in classes}
-
-
-def random_results(annotations, rng):
-    """Detections of one image: annotated objects that are moved, and some of them twice."""
-    kept = [a for a in annotations if rng.random() < 0.8 and not a.get('iscrowd')]
-    boxes, labels, masks = [], [], []
-    for annotation in kept + kept[:2]:
-        x, y, width, height = annotation['bbox']
-        dx, dy = rng.normal(0, 0.08, 2) * (width, height)
-        boxes.append([x + dx, y + dy, x + dx + width * rng.uniform(0.8, 1.2), y + dy + height])
-        labels.append(annotation['category_id'])
-        masks.append(np.roll(annotation['mask'], rng.integers(-3, 4, 2), axis=(0, 1)))
-    return boxes, labels, masks
-
-
-@pytest.mark.parametrize('data', ['real', 'drawn'])
-def test_faster_coco_eval_gives_the_same_figures(data, tmp_path, request):
-    """Every figure that mmdet reports, box and mask, also by class, area and number."""
-    pytest.importorskip('faster_coco_eval')
-    if data == 'real':
-        root = request.getfixturevalue('data_root') / 'coco_mini'
-        path = root / 'annotations/instances_val2017.json'
-    else:
-        make_toy_coco(tmp_path, train=1, val=8, size=96)
-        path = tmp_path / 'annotations/instances_val.json'
-    index = COCO(str(path))
-    categories = [category['id'] for category in index.dataset['categories']]
-    classes = [category['name'] for category in index.dataset['categories']]
-    items = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
-             'AR_s@1000', 'AR_m@1000', 'AR_l@1000']  # fmt: skip
-    found = {}
-    for backend in ('pycocotools', 'faster'):
-        rng = np.random.default_rng(0)
-        metric = METRICS.build(
-            dict(
-                type='CheckedCocoMetric',
-                ann_file=str(path),
-                metric=['bbox', 'segm', 'proposal'],
-                metric_items=items,
-                classwise=True,
-                backend=backend,
-            )
-        )
-        metric.dataset_meta = dict(classes=classes)
-        for image in index.dataset['images']:
-            annotations = [
-                dict(a, mask=index.annToMask(a).astype(bool)) for a in index.imgToAnns[image['id']]
-            ]
-            boxes, labels, masks = random_results(annotations, rng)
-            size = image['height'], image['width']
-            instances = dict(
-                bboxes=torch.tensor(boxes).reshape(-1, 4),
-                # Few different scores: ties must be broken alike.
-                scores=torch.from_numpy(rng.integers(1, 6, len(boxes)) / 5),
-                labels=torch.tensor([categories.index(label) for label in labels]).long(),
-                masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *size)),
-            )
-            sample = dict(img_id=image['id'], ori_shape=size, pred_instances=instances)
-            metric.process({}, [sample])
-        found[backend] = metric.evaluate(size=len(index.dataset['images']))
-    np.testing.assert_equal(found['faster'], found['pycocotools'])
-    assert 0.1 < found['faster']['coco/segm_mAP_50'] < 1
-    assert len(found['faster']) >= 3 * len(items)
-
-
-def test_backends_are_named(coco, tmp_path):
-    with pytest.raises(InputError, match="backend: 'fast'; accepted: 'pycocotools', 'faster'"):
-        evaluate(coco, tmp_path, perfect=True, backend='fast')
-    with pytest.raises(InputError, match='use_mp_eval'):
-        evaluate(coco, tmp_path, perfect=True, backend='faster', use_mp_eval=True)
+def test_backends_are_named(path):
+    make_coco(path)
+    with pytest.raises(ValueError, match="got backend='fast', expected 'pycocotools' or 'faster'"):
+        build(path, backend='fast')

@@ -1,1 +1,0 @@
-"""What an exact resume needs: generators, and the place in the data."""

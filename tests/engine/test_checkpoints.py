@@ -1,0 +1,173 @@
+"""Checkpoints: mmengine's own load, nothing in a file is run, and weights that do not fit stop."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.fileio import get_file_backend
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+from polynl_mmdet.engine import check_loaded, force_weights_only, load_checkpoint
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def mmengine_checkpoint():
+    return {
+        'meta': {'epoch': 1, 'seed': np.int64(7), 'dataset_meta': {'classes': ('a', 'b')}},
+        'message_hub': {
+            'log_scalars': {'train/loss': HistoryBuffer([1.0, 2.0, 6.0], [1, 1, 1])},
+            'runtime_info': {'best': np.float64(0.5), 'loss': np.arange(3, dtype=np.float32)},
+        },
+        'state_dict': {'weight': torch.randn(2, 3)},
+    }
+
+
+def test_mmengines_checkpoint_loads_whole(tmp_path):
+    saved, path = mmengine_checkpoint(), str(tmp_path / 'epoch_1.pth')
+    torch.save(saved, path)
+    for load in (load_checkpoint, CheckpointLoader.load_checkpoint):
+        loaded = load(path)
+        buffer = loaded['message_hub']['log_scalars']['train/loss']
+        assert type(buffer) is HistoryBuffer
+        assert (buffer.statistics('mean'), buffer.statistics('max')) == (3.0, 6.0)
+        assert loaded['meta'] == saved['meta']
+        np.testing.assert_array_equal(loaded['message_hub']['runtime_info']['loss'], [0, 1, 2])
+        torch.save(loaded, path)  # As a plain mmengine checkpoint.
+        assert b'_StoredHistoryBuffer' not in (tmp_path / 'epoch_1.pth').read_bytes()
+
+
+@pytest.mark.parametrize('listed', [[HistoryBuffer], [HistoryBuffer, getattr, np.dtype]])
+def test_it_loads_where_the_host_lists_the_originals(tmp_path, listed):
+    torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
+    with torch.serialization.safe_globals(listed):
+        torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert torch.load(tmp_path / 'a.pth', weights_only=True)['meta']['epoch'] == 1
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize(
+    'call',
+    [
+        (os.system, 'touch MARKER'),
+        (exec, 'open("MARKER", "w")'),
+        (getattr, HistoryBuffer, '__init__'),
+        (getattr, Call(getattr, HistoryBuffer, 'mean'), '__globals__'),
+        (setattr, HistoryBuffer, 'mean', None),
+        (pickle.loads, pickle.dumps(Call(os.system, 'touch MARKER'))),
+    ],
+    ids=lambda call: call[0].__name__,
+)
+def test_an_untrusted_checkpoint_runs_nothing(tmp_path, monkeypatch, call, zipped):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '')
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+    content = {**mmengine_checkpoint(), 'extra': Call(*call)}
+    torch.save(content, 'bad.pth', _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r'bad\.pth: cannot be loaded'):
+        load_checkpoint('bad.pth')
+    force_weights_only()
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load('bad.pth')
+    assert not os.path.exists('MARKER')
+    assert HistoryBuffer.mean is not None
+
+
+def test_the_users_own_switch_counts(monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    force_weights_only()
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04', b'<html></html>'])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / 'a.pth').write_bytes(content)
+    with pytest.raises(ValueError, match=r'a\.pth: cannot be loaded'):
+        load_checkpoint(tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=r'none\.pth'):
+        load_checkpoint(tmp_path / 'none.pth')
+
+
+def test_a_write_that_fails_leaves_the_file_before(tmp_path, monkeypatch):
+    backend = get_file_backend(backend_args=dict(backend='atomic'))
+    backend.put(b'first', tmp_path / 'x/a.pth')
+
+    def full(descriptor):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space'):
+        backend.put(b'second', tmp_path / 'x/a.pth')
+    assert (tmp_path / 'x/a.pth').read_bytes() == b'first'
+
+
+def test_a_checkpoint_is_removed_after_the_next_is_written(tmp_path):
+    def backend():
+        return get_file_backend(backend_args=dict(backend='atomic'))
+
+    backend().put(b'1', tmp_path / 'epoch_1.pth')
+    backend().remove(tmp_path / 'epoch_1.pth')
+    assert (tmp_path / 'epoch_1.pth').exists()
+    backend().put(b'2', tmp_path / 'epoch_2.pth')
+    assert [path.name for path in tmp_path.iterdir()] == ['epoch_2.pth']
+
+
+def mask_rcnn(repo_root, name='r50_fpn', classes=80):
+    cfg = Config.fromfile(repo_root / f'configs/mask_rcnn/mask-rcnn_{name}_1x_coco.py').model
+    cfg.backbone.init_cfg = None
+    cfg.roi_head.bbox_head.num_classes = cfg.roi_head.mask_head.num_classes = classes
+    with torch.device('meta'):
+        return MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('name', ['r50-polynl-site-c4_fpn', 'r50-nl-site-c4_fpn', 'r101_fpn'])
+def test_a_coco_detector_fits_other_classes_and_a_new_layer(repo_root, name):
+    weights = mask_rcnn(repo_root).state_dict()
+    if name == 'r101_fpn':  # A deeper backbone: its third stage is new.
+        name = 'r101-polynl-site-c4_fpn'
+    else:
+        check_loaded(mask_rcnn(repo_root, name, 3), {f'module.{k}': w for k, w in weights.items()})
+    check_loaded(mask_rcnn(repo_root, name, 3), mask_rcnn(repo_root, name, 80).state_dict())
+
+
+def test_weights_that_fit_nothing_stop(repo_root):
+    model = mask_rcnn(repo_root)
+    imagenet = {key: torch.zeros(1) for key in ('layer1.0.conv1.weight', 'fc.weight')}
+    with pytest.raises(ValueError, match=r'r50\.pth: fits 0 of the \d+ weights') as caught:
+        check_loaded(model, imagenet, 'r50.pth')
+    assert 'fc.weight' in str(caught.value)
+    assert 'convert_retinaface' not in str(caught.value)
+    other = {key: torch.zeros(7) for key in model.state_dict()}
+    with pytest.raises(ValueError, match='of another shape'):
+        check_loaded(model, other)
+    for nested in ({'model': other, 'epoch': 3}, {}):
+        with pytest.raises(ValueError, match='fits 0'):
+            check_loaded(nn.Linear(2, 2), nested)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_an_unconverted_retinaface_names_the_tool(data_root, repo_root, prefix):
+    path = data_root / 'retinaface_mobilenet025/mobilenet0.25_Final.pth'
+    name = 'retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
+    model = MODELS.build(Config.fromfile(repo_root / 'configs' / name).model)
+    weights = {prefix + key.replace('module.', ''): w for key, w in load_checkpoint(path).items()}
+    with pytest.raises(ValueError, match=r'tools/convert_retinaface\.py') as caught:
+        check_loaded(model, weights, str(path))
+    assert '\n' not in str(caught.value)
