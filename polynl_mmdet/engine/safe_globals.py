@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-_multiarray = (getattr(np, '_core', None) or np.core).multiarray
+# Functions of numpy.core.multiarray, which NumPy 2 renamed: those that pickles call.
+_reconstruct = np.empty(0).__reduce__()[0]
+_scalar = np.float64(0).__reduce__()[0]
 
 
 class _StoredHistoryBuffer(HistoryBuffer):
@@ -35,7 +37,7 @@ def _history_buffer_getattr(owner: Any, name: str) -> Callable:
 
 def _numpy_scalar(dtype: np.dtype, value: bytes) -> np.generic:
     """Rebuild a NumPy scalar; without a value NumPy would allocate any length."""
-    return _multiarray.scalar(dtype, value)
+    return _scalar(dtype, value)
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -49,6 +51,6 @@ def allow_mmengine_checkpoints() -> None:
         *((dtype, f'numpy.dtypes.{dtype.__name__}') for dtype in dtypes),
     ]
     for core in ('numpy.core', 'numpy._core'):  # The names that NumPy 1 and 2 write.
-        pairs.append((_multiarray._reconstruct, f'{core}.multiarray._reconstruct'))
+        pairs.append((_reconstruct, f'{core}.multiarray._reconstruct'))
         pairs.append((_numpy_scalar, f'{core}.multiarray.scalar'))
     torch.serialization.add_safe_globals(pairs)
