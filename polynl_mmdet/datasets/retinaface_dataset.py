@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import re
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
@@ -14,17 +15,18 @@ from polynl_mmdet.wider_face.annotations import read_annotations
 
 @DATASETS.register_module()
 class RetinaFaceDataset(BaseDetDataset):
-    """Faces with five landmarks: WIDER FACE and files of the same formats.
+    """Faces with landmarks: WIDER FACE and files of the same formats.
 
     Reads the official ``wider_face_{train,val}_bbx_gt.txt``, RetinaFace's ``label.txt`` v1.1 and
     ``labelv2``, told apart by their content (see :mod:`polynl_mmdet.wider_face.annotations`).
-    What mmdet calls ``instances`` is made when an image is asked for.
+    Boxes of zero or negative size are skipped; what is skipped is logged.
 
     An instance has ``bbox`` (x1, y1, x2, y2 in pixels), ``bbox_label`` 0, ``ignore_flag``,
-    ``keypoints`` (float32, shape (5, 2): left eye, right eye, nose, left and right mouth corner;
-    -1 where not annotated) and ``keypoints_visible`` (float32, shape (5,): 1 where annotated). Left
-    and right are the viewer's. Boxes with no width or no height are left out, and their number is
-    logged.
+    ``keypoints`` (float32, shape (K, 2); -1 where not annotated) and ``keypoints_visible``
+    (float32, shape (K,): 1 where annotated). The K landmarks have the names of
+    ``metainfo['landmarks']``, by default left eye, right eye, nose, left and right mouth corner as
+    the viewer sees them. An image has ``flip_indices``, the order of the landmarks in a mirror:
+    names that contain "left" and "right" change places.
 
     Args:
         ann_file (str): The annotation file.
@@ -33,16 +35,20 @@ class RetinaFaceDataset(BaseDetDataset):
             as those flagged invalid are. Defaults to None, no limit.
         data_prefix (dict): ``img`` is the folder that holds the event folders. Defaults to
             ``dict(img='')``.
-        filter_cfg (dict, optional): ``dict(filter_empty_gt=True)`` leaves out, in training,
-            images whose faces are all ignored or that have none. Defaults to None: all are kept.
-        **kwargs: As in mmdet's ``BaseDetDataset``.
+        filter_cfg (dict, optional): ``dict(filter_empty_gt=True)`` skips, in training, images
+            without faces and those whose faces are all ignored. Defaults to None: all are kept.
+        **kwargs: As in mmdet's ``BaseDetDataset``; ``metainfo=dict(landmarks=(...))`` for other
+            landmarks than the five.
 
     Raises:
-        InputError: If the annotation file is malformed, or when an image it names is missing or
-            cannot be used. The error names file and line.
+        ValueError: If the annotation file is malformed, or has no image to train on.
     """
 
-    METAINFO = {'classes': ('face',), 'palette': [(220, 20, 60)]}
+    METAINFO = {
+        'classes': ('face',),
+        'palette': [(220, 20, 60)],
+        'landmarks': ('left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth'),
+    }
 
     def __init__(
         self,
@@ -60,26 +66,29 @@ class RetinaFaceDataset(BaseDetDataset):
         """Read the annotation file.
 
         Returns:
-            list[dict]: One per image: ``img_path``, ``img_id``, ``ann_line``, ``height`` and
-            ``width`` if the file tells them, and ``faces``, float32 of shape (n, 20): the box, five
-            landmarks x, y, annotated, and whether the face is ignored.
+            list[dict]: One per image: ``img_path``, ``img_id``, ``flip_indices``, ``height`` and
+            ``width`` if the file states them; and of its n faces ``boxes`` (float32, (n, 4)),
+            ``keypoints`` (float32, (n, K, 2)), ``visible`` (float32, (n, K)) and ``ignored``
+            (bool, (n,)).
         """
         annotations = read_annotations(self.ann_file, self.ann_format)
+        for note in annotations.notes:
+            print_log(note, logger='current')
+        names = list(self.metainfo['landmarks'])
+        try:
+            keypoints, visible = annotations.landmarks(len(names))
+        except ValueError as error:
+            raise ValueError(f"{self.ann_file}: {error}, by metainfo['landmarks']") from None
         boxes = annotations.boxes()
-        marks, annotated = annotations.landmarks()
-        size = boxes[:, 2:] - boxes[:, :2]
         ignored = annotations.invalid()
         if self.min_size is not None:
-            ignored |= (size < self.min_size).any(axis=1)
-        marks = np.concatenate([marks, annotated[..., None]], axis=2).reshape(-1, 15)
-        faces = np.concatenate([boxes, marks, ignored[:, None]], axis=1, dtype=np.float32)
-        kept = (size > 0).all(axis=1)
-        if not kept.all():
-            print_log(
-                f'{self.ann_file}: {int((~kept).sum())} of {len(kept)} boxes have no width or no '
-                'height and are left out',
-                logger='current',
-            )
+            ignored |= (boxes[:, 2:] - boxes[:, :2] < self.min_size).any(axis=1)
+        faces = {
+            'boxes': boxes.astype(np.float32),
+            'keypoints': keypoints.astype(np.float32),
+            'visible': visible.astype(np.float32),
+            'ignored': ignored,
+        }
         prefix = self.data_prefix.get('img', '')
         data_list = []
         for index, name in enumerate(annotations.names):
@@ -87,8 +96,8 @@ class RetinaFaceDataset(BaseDetDataset):
             info = {
                 'img_path': osp.join(prefix, name),
                 'img_id': index,
-                'ann_line': int(annotations.lines[index]),
-                'faces': faces[rows][kept[rows]],
+                'flip_indices': flip_indices(names),
+                **{key: values[rows] for key, values in faces.items()},
             }
             if annotations.sizes is not None:
                 info['width'], info['height'] = annotations.sizes[index].tolist()
@@ -96,27 +105,37 @@ class RetinaFaceDataset(BaseDetDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """Leave out images with nothing to learn from, if ``filter_cfg`` asks for it."""
+        """Skip images with nothing to learn from, if ``filter_cfg`` asks for it."""
         if self.test_mode or not (self.filter_cfg or {}).get('filter_empty_gt', False):
             return self.data_list
-        return [info for info in self.data_list if (info['faces'][:, 19] == 0).any()]
+        kept = [info for info in self.data_list if not info['ignored'].all()]
+        if not kept:
+            raise ValueError(
+                f'{self.ann_file}: no image has a face to learn from, and filter_empty_gt=True'
+            )
+        return kept
 
     def get_data_info(self, idx: int) -> dict:
         """Get an image's information with its ``instances``, as mmdet's datasets give it."""
         info = super().get_data_info(idx)
-        faces = info.pop('faces')
-        marks = faces[:, 4:19].reshape(-1, 5, 3)
+        faces = [info.pop(key) for key in ('boxes', 'keypoints', 'visible', 'ignored')]
         info['instances'] = [
             {
-                'bbox': box,
+                'bbox': box.tolist(),
                 'bbox_label': 0,
                 'ignore_flag': int(ignored),
-                'keypoints': points[:, :2],
-                'keypoints_visible': points[:, 2],
+                'keypoints': keypoints,
+                'keypoints_visible': visible,
             }
-            for box, ignored, points in zip(faces[:, :4].tolist(), faces[:, 19], marks)
+            for box, keypoints, visible, ignored in zip(*faces)
         ]
         return info
 
-    def _where(self, idx: int, path: str) -> str:
-        return f'{self.ann_file}:{self.get_data_info(idx)["ann_line"]}: {path}'
+
+def flip_indices(names: list[str]) -> list[int]:
+    """Return the order of named landmarks in a mirror: left and right change places."""
+    other = {'left': 'right', 'right': 'left'}
+    mirrored = [re.sub('left|right', lambda found: other[found[0]], name) for name in names]
+    return [
+        names.index(name if name in names else names[index]) for index, name in enumerate(mirrored)
+    ]

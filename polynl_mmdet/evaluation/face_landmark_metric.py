@@ -1,4 +1,4 @@
-"""The distance of detected landmarks from annotated ones, and boxes without a face."""
+"""Error of detected landmarks, and detections without a face."""
 
 from __future__ import annotations
 
@@ -10,59 +10,64 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from polynl_mmdet.errors import InputError
-
-LEFT_EYE, RIGHT_EYE = 0, 1
-
 
 @METRICS.register_module()
 class FaceLandmarkMetric(BaseMetric):
-    """Normalised mean error of landmarks, over the faces that were found.
+    """Normalised mean error of landmarks, over the faces that were detected.
 
-    Gives ``face_landmarks/nme`` (mean distance over the eye distance; not a number where no face
-    was found), ``face_landmarks/found`` (share of the annotated faces that were found) and
-    ``face_landmarks/false_boxes`` (detections an image that found no face, second boxes of a face
-    among them; those on ignored faces are left out). Faces count that are not ignored and whose
-    eyes are annotated in two different places. Detections choose best first: each takes the free
-    face that it overlaps most.
+    Gives ``face_landmarks/nme`` (mean distance over the eye distance; NaN if no face was detected),
+    ``face_landmarks/found`` (detected share of the annotated faces) and
+    ``face_landmarks/false_boxes`` (detections per image that match no face, second boxes on one
+    face included, those on ignored faces excluded). Faces count if they are not ignored and their
+    eyes are annotated in two different places. Detections are matched greedily by score, each to
+    the free face with the highest IoU.
 
     Args:
-        iou_thr (float): Least IoU of a detection with its face. Defaults to 0.5.
-        score_thr (float): Detections under it do not count. Defaults to 0.5.
+        iou_thr (float): Min IoU of a detection with its face. Defaults to 0.5.
+        score_thr (float): Detections below it do not count. Defaults to 0.5.
+        norm_points (tuple[int, int]): The two landmarks whose distance is the unit. Defaults to
+            (0, 1), the eyes.
         **kwargs: As in mmengine's ``BaseMetric``.
 
     Raises:
-        InputError: A data sample without landmarks, predicted or annotated.
+        ValueError: If a data sample has no landmarks, predicted or annotated.
     """
 
     default_prefix = 'face_landmarks'
 
-    def __init__(self, iou_thr: float = 0.5, score_thr: float = 0.5, **kwargs) -> None:
+    def __init__(
+        self,
+        iou_thr: float = 0.5,
+        score_thr: float = 0.5,
+        norm_points: tuple[int, int] = (0, 1),
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.iou_thr = iou_thr
         self.score_thr = score_thr
+        self.norm_points = norm_points
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep of each image: faces that count, false boxes, errors of those found."""
+        """Keep, per image, the number of faces and false boxes, and the errors."""
         del data_batch
         for sample in data_samples:
             truth, found = sample['gt_instances'], sample['pred_instances']
             for name, instances in (('gt_instances', truth), ('pred_instances', found)):
                 if 'keypoints' not in instances:
-                    raise InputError(
-                        f'{sample.get("img_path")}: {name}',
-                        'no keypoints',
-                        'accepted: data and a detector with landmarks',
+                    raise ValueError(
+                        f'{sample.get("img_path")}: {name} has no keypoints, expected a dataset '
+                        'and a detector with landmarks'
                     )
             points = _array(truth['keypoints'])
             visible = _array(truth['keypoints_visible']) > 0
-            eye_distance = np.linalg.norm(points[:, LEFT_EYE] - points[:, RIGHT_EYE], axis=1)
-            counts = visible[:, LEFT_EYE] & visible[:, RIGHT_EYE] & (eye_distance > 0)
+            first, second = self.norm_points
+            unit = np.linalg.norm(points[:, first] - points[:, second], axis=1)
+            counts = visible[:, first] & visible[:, second] & (unit > 0)
 
             scores = _array(found['scores'])
             order = np.argsort(-scores, kind='stable')
             order = order[scores[order] >= self.score_thr]
-            # Faces that do not count are matched too: what finds them finds no other face.
+            # Faces that do not count are matched too: their detections match no other face.
             boxes = _array(found['bboxes'])[order]
             matched = _match(_iou(boxes, _array(truth['bboxes'])), self.iou_thr)
             false = matched < 0
@@ -74,7 +79,7 @@ class FaceLandmarkMetric(BaseMetric):
             shifts = _array(found['keypoints'])[order[chosen]] - points[faces]
             distances = np.where(visible[faces], np.linalg.norm(shifts, axis=2), 0)
             means = distances.sum(axis=1) / visible[faces].sum(axis=1)
-            errors = means / eye_distance[faces]
+            errors = means / unit[faces]
             self.results.append((int(counts.sum()), int(false.sum()), errors))
 
     def compute_metrics(self, results: list[tuple[int, int, np.ndarray]]) -> dict[str, float]:
@@ -94,7 +99,7 @@ def _iou(detected: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _match(iou: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Find the face of each detection, best score first: int64 (n,), its index or -1."""
+    """Match detections, sorted by score, to faces: int64 (n,), the index of the face or -1."""
     found = np.full(len(iou), -1, dtype=np.int64)
     for index, row in enumerate(iou if iou.shape[1] else ()):
         best = row.argmax()

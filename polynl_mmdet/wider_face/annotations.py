@@ -1,55 +1,51 @@
 """The three annotation formats of WIDER FACE, read and written.
 
 - ``bbx_gt``, the official ``wider_face_{train,val}_bbx_gt.txt`` (Yang et al., "WIDER FACE: A Face
-  Detection Benchmark", CVPR 2016, arXiv 1511.06523): an image's name, the number of its faces,
-  then for each face ``x y w h blur expression illumination invalid occlusion pose``. An image with
-  no face is followed by one line of zeros all the same.
+  Detection Benchmark", CVPR 2016, arXiv 1511.06523): an image's name, its number of faces, then
+  for each face ``x y w h blur expression illumination invalid occlusion pose``. An image without
+  faces is followed by one line of zeros. ``x y w h`` alone is read too.
 - ``label``, RetinaFace's ``label.txt`` v1.1 (Deng et al., "RetinaFace: Single-Shot Multi-Level Face
   Localisation in the Wild", CVPR 2020, arXiv 1905.00641): ``# name``, then for each face
-  ``x y w h``, five landmarks ``x y flag`` (all -1: not annotated) and a blur score.
+  ``x y w h``, landmarks ``x y flag`` (all -1: not annotated) and a blur score.
 - ``labelv2``, its later release: ``# name width height``, then ``x1 y1 x2 y2`` and the landmarks.
 
-The validation files of the last two have the four numbers of the box alone.
+Rows of the last two may have the four numbers of the box alone, as the validation files do. Faces
+have five landmarks there; any other number is read as well.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from polynl_mmdet.errors import InputError
-from polynl_mmdet.wider_face.number_table import parse_table, quote, split_lines
+from polynl_mmdet.wider_face.number_table import parse_row, quote, split_lines
 
 FORMATS = ('bbx_gt', 'label', 'labelv2')
-LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth_corner', 'right_mouth_corner')
-
-_COLUMNS = {'bbx_gt': (10,), 'label': (4, 19, 20), 'labelv2': (4, 19)}
-_ROW_MEANS = {
-    'bbx_gt': '"x y w h blur expression illumination invalid occlusion pose"',
-    'label': '"x y w h", five landmarks "x y flag" and a blur score, or "x y w h" alone',
-    'labelv2': '"x1 y1 x2 y2" and five landmarks "x y flag", or "x1 y1 x2 y2" alone',
+_ROWS = {
+    'bbx_gt': '"x y w h blur expression illumination invalid occlusion pose" or "x y w h"',
+    'label': '"x y w h", landmarks "x y flag" and a blur score, or "x y w h"',
+    'labelv2': '"x1 y1 x2 y2" and landmarks "x y flag", or "x1 y1 x2 y2"',
 }
-_INVALID = 7  # column of the official format
-_SIZE = re.compile(r'[0-9]{1,9}')  # Of an image in pixels, or a number of faces.
-_ROW_OF_NUMBERS = re.compile(r'[-+.0-9eE]+(\s+[-+.0-9eE]+)+')
+_OFFICIAL_COLUMNS, _INVALID = 10, 7
 
 
 @dataclass
 class FaceAnnotations:
-    """The content of an annotation file, every number as it is there.
+    """The content of an annotation file.
 
     Attributes:
         format (str): One of ``FORMATS``.
         names (list[str]): Name of each image, usually ``EVENT/NAME.jpg``; length P.
         starts (np.ndarray): int64, shape (P + 1,). Image i has the rows
             ``starts[i]:starts[i + 1]``.
-        rows (np.ndarray): float64, shape (F, columns): the numbers of every face.
+        rows (np.ndarray): float64, shape (F, columns): the numbers of each face, as in the file.
+            Columns that a row of the file lacks are 0 (bbx_gt) or -1.
         lines (np.ndarray): int64, shape (P,): the line (from 1) that names each image.
         sizes (np.ndarray, optional): int64, shape (P, 2): width and height in pixels (labelv2).
+        skipped (int): Boxes of zero or negative size; they are not in ``rows``.
+        notes (list[str]): What was skipped or is odd, a line each with file, line and count.
     """
 
     format: str
@@ -58,6 +54,8 @@ class FaceAnnotations:
     rows: np.ndarray
     lines: np.ndarray
     sizes: np.ndarray | None = None
+    skipped: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def boxes(self) -> np.ndarray:
         """Return the boxes as x1, y1, x2, y2 in pixels: float64, shape (F, 4)."""
@@ -66,18 +64,29 @@ class FaceAnnotations:
             boxes[:, 2:] += boxes[:, :2]
         return boxes
 
-    def landmarks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the landmarks in the order of ``LANDMARKS``, and which are annotated.
+    def landmarks(self, num_points: int = 5) -> tuple[np.ndarray, np.ndarray]:
+        """Return the landmarks, and which are annotated.
+
+        A landmark is annotated if its flag is not negative and its x is not either: -1 stands in
+        the flag, in the coordinates or in both, depending on who wrote the file.
+
+        Args:
+            num_points (int): Landmarks per face. Defaults to 5: left eye, right eye, nose, left
+                and right mouth corner, as the viewer sees them.
 
         Returns:
-            tuple[np.ndarray, np.ndarray]: x, y in pixels, float64, shape (F, 5, 2), -1 where not
-            annotated; and bool, shape (F, 5).
+            tuple[np.ndarray, np.ndarray]: x, y in pixels, float64, shape (F, num_points, 2), -1
+            where not annotated; and bool, shape (F, num_points).
+
+        Raises:
+            ValueError: If the file has another number of landmarks.
         """
-        faces = len(self.rows)
-        if self.format == 'bbx_gt' or self.rows.shape[1] == 4:
-            return np.full((faces, 5, 2), -1.0), np.zeros((faces, 5), dtype=bool)
-        marks = self.rows[:, 4:19].reshape(faces, 5, 3)
-        annotated = marks[..., 2] >= 0
+        marks = _marks(self.rows, self.format)
+        if marks.shape[1] not in (0, num_points):
+            raise ValueError(f'got {marks.shape[1]} landmarks per face, expected {num_points}')
+        if not marks.shape[1]:
+            marks = np.full((len(self.rows), num_points, 3), -1.0)
+        annotated = (marks[..., 2] >= 0) & (marks[..., 0] >= 0)
         return np.where(annotated[..., None], marks[..., :2], -1.0), annotated
 
     def invalid(self) -> np.ndarray:
@@ -92,126 +101,172 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
 
     Args:
         path (str | Path): The file.
-        fmt (str): One of ``FORMATS``, or 'auto' to tell by the content: a first line that starts
-            with ``#`` is a label file, v2 if width and height follow. Defaults to 'auto'.
+        fmt (str): One of ``FORMATS``, or 'auto' to tell by the first line: ``#`` starts a label
+            file, v2 if width and height follow the name. Defaults to 'auto'.
 
     Raises:
-        InputError: If the file is absent, empty or not in the format; it names file and line.
+        ValueError: If the file is missing, empty or not in the format; it names file and line.
     """
     path = Path(path)
-    if fmt != 'auto' and fmt not in FORMATS:
-        raise InputError('ann_format', repr(fmt), f"accepted: 'auto', {str(FORMATS)[1:-1]}")
+    if fmt not in ('auto', *FORMATS):
+        raise ValueError(f"ann_format: got {fmt!r}, expected 'auto', {str(FORMATS)[1:-1]}")
     try:
         lines = split_lines(path.read_bytes().decode('utf-8-sig'))
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(str(path), reason, 'accepted: an annotation file of WIDER FACE') from None
+        raise ValueError(f'{path}: {error.strerror or error}') from None
     except UnicodeDecodeError as error:
         line = error.object.count(b'\n', 0, error.start) + 1
-        raise InputError(f'{path}:{line}', 'text that is not UTF-8', 'accepted: UTF-8') from None
+        raise ValueError(f'{path}:{line}: not UTF-8') from None
     used = [number for number, line in enumerate(lines) if line and not line.isspace()]
     if not used:
-        raise InputError(str(path), 'nothing in the file', 'accepted: an annotation file')
+        raise ValueError(f'{path}: the file is empty')
     if fmt == 'auto':
         fmt = _guess_format(lines[used[0]])
-    scan = _scan_official if fmt == 'bbx_gt' else _scan_label
-    images, row_lines = scan(path, lines, used, fmt == 'labelv2')
-    accepted = f'accepted: {_ROW_MEANS[fmt]}'
-    rows = parse_table(
-        [lines[number] for number in row_lines],
-        _COLUMNS[fmt],
-        lambda row: f'{path}:{row_lines[row] + 1}',
-        accepted,
-    )
-    annotations = FaceAnnotations(
+    images = (_scan_official if fmt == 'bbx_gt' else _scan_label)(path, lines, used, fmt)
+    row_lines = np.array([number for image in images for number in image.rows], dtype=np.int64)
+    rows = _parse_rows(path, lines, row_lines, fmt)
+    notes = [_count_note(path, images), *_landmark_notes(path, rows, row_lines, fmt)]
+
+    size = rows[:, 2:4] - rows[:, :2] if fmt == 'labelv2' else rows[:, 2:4]
+    kept = (size > 0).all(axis=1)
+    what = 'boxes of zero or negative size skipped'
+    notes.append(_note(path, row_lines[~kept], what))
+    owner = np.repeat(np.arange(len(images)), [len(image.rows) for image in images])
+    faces = np.bincount(owner[kept], minlength=len(images))
+    return FaceAnnotations(
         fmt,
         [image.name for image in images],
-        np.array([image.start for image in images] + [len(rows)], dtype=np.int64),
-        rows,
+        np.concatenate([[0], np.cumsum(faces)]),
+        rows[kept],
         np.array([image.line + 1 for image in images], dtype=np.int64),
         np.array([image.size for image in images]) if fmt == 'labelv2' else None,
+        int((~kept).sum()),
+        [note for note in notes if note],
     )
-    boxes = annotations.boxes()
-    negative = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
-    if len(negative):
-        line = row_lines[negative[0]]
-        found = f'a box of negative size in {quote(lines[line])}'
-        raise InputError(f'{path}:{line + 1}', found, accepted)
-    return annotations
 
 
-class _Image(NamedTuple):
-    """Where a file names an image: its line from 0, its first row, and its size if told."""
+@dataclass
+class _Image:
+    """An image of a file: name, line and lines of its rows (from 0), size and count if stated."""
 
     name: str
     line: int
-    start: int
+    rows: list[int]
     size: tuple[int, ...] = ()
+    count: int | None = None
 
 
 def _guess_format(first: str) -> str:
     if not first.startswith('#'):
         return 'bbx_gt'
-    words = first[1:].rsplit(None, 2)
-    return 'labelv2' if len(words) == 3 and ''.join(words[1:]).isdigit() else 'label'
+    return 'labelv2' if _split_header(first, 'labelv2')[1] else 'label'
 
 
-def _scan_label(
-    path: Path, lines: list[str], used: list[int], with_size: bool
-) -> tuple[list[_Image], list[int]]:
-    """Find the images and the lines of the rows in a label file."""
-    accepted = 'accepted: "# name width height"' if with_size else 'accepted: "# name"'
+def _split_header(line: str, fmt: str) -> tuple[str, tuple[int, ...]]:
+    """Split ``# name``, in a labelv2 ``# name width height``: name, and size if stated."""
+    name = line[1:].strip()
+    words = name.rsplit(None, 2) if fmt == 'labelv2' else []
+    if len(words) == 3 and (words[1] + words[2]).isdecimal():
+        return words[0], (int(words[1]), int(words[2]))
+    return name, ()
+
+
+def _scan_label(path: Path, lines: list[str], used: list[int], fmt: str) -> list[_Image]:
+    """Find the images and the lines of their rows in a label file."""
+    with_size = fmt == 'labelv2'
     images: list[_Image] = []
-    row_lines: list[int] = []
     for number in used:
         line = lines[number]
-        where = f'{path}:{number + 1}'
-        if not line.startswith('#'):
-            if not images:
-                raise InputError(where, f'{quote(line)} before any image is named', accepted)
-            row_lines.append(number)
-            continue
-        header = line[1:].strip()
-        name, *size = header.rsplit(None, 2) if with_size and header else [header]
-        if not name or len(size) != 2 * with_size or not all(map(_SIZE.fullmatch, size)):
-            raise InputError(where, quote(line), accepted)
-        images.append(_Image(name, number, len(row_lines), tuple(map(int, size))))
-    return images, row_lines
+        is_header = line.startswith('#')
+        if is_header:
+            name, size = _split_header(line, fmt)
+            images.append(_Image(name, number, [], size))
+        if not images or not images[-1].name or bool(images[-1].size) != with_size:
+            expected = '"# name width height"' if with_size else '"# name"'
+            raise ValueError(f'{path}:{number + 1}: got {quote(line)}, expected {expected}')
+        if not is_header:
+            images[-1].rows.append(number)
+    return images
 
 
-def _scan_official(
-    path: Path, lines: list[str], used: list[int], with_size: bool
-) -> tuple[list[_Image], list[int]]:
-    """Find the images and the lines of the rows in an official file."""
-    del with_size
+def _scan_official(path: Path, lines: list[str], used: list[int], fmt: str) -> list[_Image]:
+    """Find the images and the lines of their rows in an official file."""
     images: list[_Image] = []
-    row_lines: list[int] = []
-    at = 0
-    while at < len(used):
-        number = used[at]
-        name = lines[number].strip()
-        if _ROW_OF_NUMBERS.fullmatch(name):
-            found = f'{quote(name)}, one face more than the image before it announces'
-            raise InputError(f'{path}:{number + 1}', found, 'accepted: the name of an image')
-        count_line = used[at + 1] if at + 1 < len(used) else number
-        count = lines[count_line].strip() if count_line > number else ''
-        where = f'{path}:{count_line + 1}'
-        if not _SIZE.fullmatch(count):
-            found = f'{quote(count)} after image {quote(name)}'
-            raise InputError(where, found, 'accepted: its number of faces')
-        at += 2
-        rows = used[at : at + int(count)]
-        follow = next((n for n, row in enumerate(rows) if '/' in lines[row]), len(rows))
-        if follow != int(count):
-            found = f'image {quote(name)} announces {int(count)} faces, {follow} follow'
-            raise InputError(where, found, 'accepted: as many as announced')
-        at += len(rows)
-        if not rows and at < len(used):
-            # The quirk: no face, but one line of zeros. It may be absent in files of other tools.
-            at += int(all(word == '0' for word in lines[used[at]].split()))
-        images.append(_Image(name, number, len(row_lines)))
-        row_lines += rows
-    return images, row_lines
+    following = iter(used)
+    for number in following:
+        line = lines[number].strip()
+        if images and _is_row(line):
+            images[-1].rows.append(number)
+            continue
+        count = lines[next(following, -1)].strip()
+        if _is_row(line) or not count.isdecimal():
+            raise ValueError(
+                f'{path}:{number + 1}: got {quote(line)}, expected {_ROWS[fmt]}, or the name of '
+                'an image and its number of faces in the next line'
+            )
+        images.append(_Image(line, number, [], count=int(count[:9])))
+    for image in images:
+        # The line of zeros after an image without faces.
+        if not image.count and image.rows and not set(lines[image.rows[0]].split()) - {'0'}:
+            del image.rows[0]
+    return images
+
+
+def _is_row(line: str) -> bool:
+    words = line.split()
+    try:
+        return len(words) > 1 and all(float(word) is not None for word in (words[0], words[-1]))
+    except ValueError:
+        return False
+
+
+def _parse_rows(path: Path, lines: list[str], row_lines: np.ndarray, fmt: str) -> np.ndarray:
+    """Parse the rows of all images: float64, shape (rows, columns)."""
+    official = fmt == 'bbx_gt'
+    rows = []
+    width = _OFFICIAL_COLUMNS if official else 4
+    for number in row_lines.tolist():
+        row = parse_row(lines[number], f'{path}:{number + 1}', _ROWS[fmt])
+        columns, found = len(row), ''
+        # Official: more than ten are read, and not used. Else x y flag, and perhaps a score.
+        if columns < 4 or (4 < columns < _OFFICIAL_COLUMNS if official else columns % 3 == 0):
+            found = f'{columns} columns in {quote(lines[number])}, expected {_ROWS[fmt]}'
+        elif columns > 5 and not official:
+            if width not in (4, columns):
+                found = f'{columns} columns in {quote(lines[number])}, expected {width} as above'
+            width = columns
+        if found:
+            raise ValueError(f'{path}:{number + 1}: got {found}')
+        rows.append(row if columns > 5 else row[:4])
+    blank = [0.0 if official else -1.0] * width
+    table = [(row + blank[len(row) :])[:width] for row in rows]
+    return np.array(table, dtype=np.float64).reshape(-1, width)
+
+
+def _marks(rows: np.ndarray, fmt: str) -> np.ndarray:
+    """Return x, y, flag of each landmark: shape (F, points, 3)."""
+    points = 0 if fmt == 'bbx_gt' else (rows.shape[1] - 4) // 3
+    return rows[:, 4 : 4 + 3 * points].reshape(len(rows), points, 3)
+
+
+def _note(path: Path, lines: np.ndarray, what: str) -> str:
+    """Return a line for the log; '' if there is nothing to tell. Lines are from 0."""
+    return f'{path}:{lines[0] + 1}: the first of {len(lines)} {what}' if len(lines) else ''
+
+
+def _count_note(path: Path, images: list[_Image]) -> str:
+    differ = [i.line + 1 for i in images if i.count is not None and i.count != len(i.rows)]
+    return _note(path, np.array(differ), 'images whose count differs from their rows; rows count')
+
+
+def _landmark_notes(path: Path, rows: np.ndarray, lines: np.ndarray, fmt: str) -> list[str]:
+    x, y, flag = np.moveaxis(_marks(rows, fmt), 2, 0)
+    outside, unflagged = (flag >= 0) & (x < 0), (flag < 0) & (x >= 0) & (y >= 0)
+    faces = 'faces with landmarks not used: '
+    return [
+        _note(path, lines[outside.any(axis=1)], faces + 'x is negative, the flag is not'),
+        _note(path, lines[unflagged.any(axis=1)], faces + 'the flag is -1, x and y are not'),
+    ]
 
 
 def write_annotations(path: str | Path, annotations: FaceAnnotations) -> None:
@@ -222,7 +277,7 @@ def write_annotations(path: str | Path, annotations: FaceAnnotations) -> None:
             rows = annotations.rows[annotations.starts[index] : annotations.starts[index + 1]]
             if official:
                 out.write(f'{name}\n{len(rows)}\n')
-                rows = rows if len(rows) else np.zeros((1, 10))
+                rows = rows if len(rows) else np.zeros((1, _OFFICIAL_COLUMNS))
             elif annotations.sizes is not None:
                 width, height = annotations.sizes[index]
                 out.write(f'# {name} {width} {height}\n')

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.wider_face.ground_truth import SETTINGS, WiderFaceGroundTruth
 
 THRESHOLDS = 1 - np.arange(1, 1001) / 1000
@@ -64,7 +63,7 @@ def score_wider_face(
 
     Args:
         predictions (Mapping[str, np.ndarray]): For each ``EVENT/NAME``, shape (n, 5): x, y, width,
-            height in pixels and score, in any order. Boxes of negative size are not expected.
+            height in pixels and score, in any order.
         ground_truth (WiderFaceGroundTruth): The official ground truth.
         iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
         subset (bool): Count only the faces of images that have an entry in ``predictions``.
@@ -74,10 +73,10 @@ def score_wider_face(
             False: sorted by score, as by the official tools. Without effect on sorted detections.
 
     Raises:
-        InputError: If ``iou_thr`` is not in (0, 1], or no prediction matches an image.
+        ValueError: If ``iou_thr`` is not in (0, 1], or no prediction matches an image.
     """
     if not 0 < iou_thr <= 1:
-        raise InputError('iou_thr', str(iou_thr), 'accepted: more than 0, up to 1')
+        raise ValueError(f'iou_thr: got {iou_thr}, expected more than 0, up to 1')
     index, starts = ground_truth.index, ground_truth.starts
     unmatched = [name for name in predictions if name not in index]
     tested = {
@@ -86,10 +85,10 @@ def score_wider_face(
         if name in index
     }
     if not tested:
-        raise InputError(
-            'predictions',
-            f'{len(unmatched)}, none for an image of the ground truth',
-            'accepted: EVENT/NAME as in the ground truth',
+        raise ValueError(
+            f'none of {len(unmatched)} predictions is for an image of the ground truth; '
+            f'got {next(iter(predictions), None)!r}, expected EVENT/NAME such as '
+            f'{next(iter(index), None)!r}'
         )
     truth = _corners(ground_truth.boxes)
     steps = _first_threshold(np.concatenate([rows[:, 4] for rows in tested.values()]))

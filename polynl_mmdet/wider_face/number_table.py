@@ -1,12 +1,8 @@
-"""Text tables of numbers, read by NumPy; an error names the line at fault."""
+"""Lines of numbers in text files; errors name file and line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-
-import numpy as np
-
-from polynl_mmdet.errors import InputError
+import math
 
 
 def quote(text: str) -> str:
@@ -16,55 +12,25 @@ def quote(text: str) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split at line feeds; a carriage return is white space, or it would make two rows of one."""
+    """Split at line feeds alone; carriage returns become white space."""
     return text.replace('\r', ' ').split('\n')
 
 
-def parse_table(
-    lines: list[str], columns: Collection[int], where: Callable[[int], str], accepted: str
-) -> np.ndarray:
-    """Parse lines of white-space separated finite decimal numbers; blank lines do not count.
+def parse_row(line: str, where: str, expected: str) -> list[float]:
+    """Parse white-space separated finite numbers.
 
     Args:
-        lines (list[str]): The lines, as ``split_lines`` gives them.
-        columns (Collection[int]): Numbers a line may have; the first line chooses for all.
-        where (Callable[[int], str]): Names the line of this index, for the error.
-        accepted (str): What a line should be, for the error.
-
-    Returns:
-        np.ndarray: float64, shape (rows, columns); of an accepted number of columns without rows.
+        line (str): The line.
+        where (str): ``file:line``, for the error.
+        expected (str): What the line should be, for the error.
 
     Raises:
-        InputError: At the first line with another number of columns or with something that is not
-            a finite number.
+        ValueError: If a word is not a finite number.
     """
-    rows = [line for line in lines if line and not line.isspace()]
-    if not rows:
-        return np.zeros((0, min(columns)))
-    width = len(rows[0].split())
     try:
-        table = np.loadtxt(rows, dtype=np.float64, comments=None, ndmin=2)
+        row = [float(word) for word in line.split()]
     except ValueError:
-        table = None
-    if table is None or width not in columns or not np.isfinite(table).all():
-        row, found = _first_error(lines, {width} if width in columns else columns)
-        raise InputError(where(row), found, accepted)
-    return table
-
-
-def _first_error(lines: list[str], columns: Collection[int]) -> tuple[int, str]:
-    for row, line in enumerate(lines):
-        words = line.split()
-        if words and len(words) not in columns:
-            return row, f'{len(words)} columns in {quote(line)}'
-        for word in words:
-            if not _is_finite_number(word):
-                return row, f'{quote(word)} in {quote(line)}'
-    raise AssertionError('NumPy refuses numbers that Python takes')
-
-
-def _is_finite_number(word: str) -> bool:
-    try:
-        return bool(np.isfinite(float(word))) and word.isascii() and '_' not in word
-    except ValueError:
-        return False
+        row = [math.nan]
+    if not all(map(math.isfinite, row)):
+        raise ValueError(f'{where}: got {quote(line)}, expected {expected}')
+    return row

@@ -9,10 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
-from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
-
-from polynl_mmdet.errors import InputError
 
 MARKS = '11 12 0.0 21 13 0.0 15.5 17 1.0 12 22 0.0 -1.0 -1.0 -1.0'
 NO_MARKS = ' '.join(['-1.0'] * 15)
@@ -62,7 +59,8 @@ def test_instances(build, tmp_path):
     assert dataset.metainfo['classes'] == ('face',)
     info = dataset.get_data_info(0)
     assert info['img_path'] == f'{tmp_path}/images/0--A/p1.jpg'
-    assert (info['img_id'], info['sample_idx'], info['ann_line']) == (0, 0, 1)
+    assert (info['img_id'], info['sample_idx']) == (0, 0)
+    assert info['flip_indices'] == [1, 0, 2, 4, 3]
     first, second = info['instances']
     assert (first['bbox'], first['bbox_label'], first['ignore_flag']) == ([10, 10, 30, 40], 0, 0)
     assert first['keypoints'].dtype == np.float32
@@ -81,7 +79,7 @@ def test_with_and_without_serialized_data(build, serialize):
         assert [len(dataset.get_data_info(n)['instances']) for n in range(3)] == [2, 0, 1]
 
 
-def test_boxes_left_out_are_counted_once(build, caplog):
+def test_skipped_boxes_are_logged_once(build, caplog):
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.INFO)
@@ -90,9 +88,8 @@ def test_boxes_left_out_are_counted_once(build, caplog):
     dataset.full_init()
     logger.removeHandler(caplog.handler)
     logger.setLevel(level)
-    told = [record.message for record in caplog.records if 'left out' in record.message]
-    assert len(told) == 1
-    assert '1 of 4 boxes have no width or no height' in told[0]
+    (record,) = [record for record in caplog.records if 'skipped' in record.message]
+    assert 'label.txt:4: the first of 1 boxes' in record.message
 
 
 def test_invalid_and_small_faces_are_ignored(build):
@@ -126,18 +123,52 @@ def test_subsets_and_workers(build):
     assert len(again.get_data_info(0)['instances']) == 2
 
 
-def test_other_missing_files_are_not_taken_for_the_image(build):
-    def pipeline(results):
-        raise FileNotFoundError('something else')
+def test_a_file_without_faces_cannot_be_filtered(build):
+    text = '# 0--A/p1.jpg\n# 1--B/small.jpg\n1 1 0 9\n'
+    keep = dict(filter_empty_gt=True)
+    with pytest.raises(ValueError, match=r'label\.txt: no image has a face to learn from'):
+        build(text, filter_cfg=keep)
+    with pytest.raises(ValueError, match='no image has a face'):
+        build(LABEL, filter_cfg=keep, min_size=100)
+    assert len(build(text)) == len(build(text, filter_cfg=keep, test_mode=True)) == 2
 
-    dataset = build(LABEL)
-    dataset.pipeline = Compose([pipeline])
-    with pytest.raises(FileNotFoundError, match='something else'):
-        dataset[0]
+
+NAMES = {
+    'plate': (('top_left', 'top_right', 'bottom_right', 'bottom_left'), [1, 0, 3, 2]),
+    'dog': (('nose', 'left_ear_tip', 'chin', 'right_ear_tip'), [0, 3, 2, 1]),
+    'point': (('nose',), [0]),
+    'one side': (('left_hand', 'head'), [0, 1]),
+}
+
+
+@pytest.mark.parametrize('kind', NAMES)
+def test_other_landmarks_by_their_names(build, kind):
+    names, order = NAMES[kind]
+    marks = ' '.join(f'{10 + 2 * n} {20 + n} 0' for n in range(len(names)))
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadFaceAnnotations', with_bbox=True),
+        dict(type='RandomSquareCrop', scale_range=(1.0, 1.0)),
+        dict(type='FaceRandomFlip', prob=1.0),
+        dict(type='PackFaceInputs'),
+    ]
+    metainfo = dict(landmarks=names)
+    text = f'# 0--A/p1.jpg\n8 8 20 30 {marks}\n# 0--A/empty.jpg\n'
+    dataset = build(text, metainfo=metainfo)
+    assert dataset.get_data_info(0)['flip_indices'] == order
+    assert len(dataset.get_data_info(0)['instances'][0]['keypoints']) == len(names)
+    dataset = build(text, metainfo=metainfo, pipeline=pipeline)
+    y = dataset[0]['data_samples'].gt_instances.keypoints[0, :, 1]
+    assert y.tolist() == [20 + n for n in order]
+    empty = dataset[1]['data_samples'].gt_instances
+    assert empty.keypoints.shape == (0, len(names), 2)
+    assert empty.keypoints_visible.shape == (0, len(names))
+    with pytest.raises(ValueError, match=rf'label\.txt: got {len(names)} landmarks .* expected 5'):
+        build(text)
 
 
 def test_malformed_file(build):
-    with pytest.raises(InputError, match=r'label\.txt:3: '):
+    with pytest.raises(ValueError, match=r'label\.txt:3: '):
         build(LABEL.replace('40 40 5', '40 40'))
 
 

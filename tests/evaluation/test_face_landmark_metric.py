@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import FaceLandmarkMetric
 
 
@@ -109,5 +108,5 @@ def test_detectors_without_landmarks_are_refused():
     box, points = face(0, 0)
     one = sample([(box, points, SEEN)], [(box, points, 0.9)])
     del one['pred_instances']['keypoints']
-    with pytest.raises(InputError, match=r'a/b.jpg: pred_instances: no keypoints'):
+    with pytest.raises(ValueError, match=r'a/b.jpg: pred_instances has no keypoints'):
         FaceLandmarkMetric().process({}, [one])

@@ -12,7 +12,6 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import METRICS
 from mmengine.structures import InstanceData
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.evaluation import WIDERFaceMetric
 from polynl_mmdet.wider_face import (
     WiderFaceGroundTruth,
@@ -164,7 +163,7 @@ def test_format_only_writes_and_scores_nothing(made, tmp_path):
     ],
 )
 def test_refuses_bad_options(options, says):
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(ValueError, match=says):
         WIDERFaceMetric(**options)
 
 
@@ -173,5 +172,5 @@ def test_refuses_bad_options(options, says):
 )
 def test_refuses_bad_detections_by_image(made, row):
     metric = WIDERFaceMetric(made[0])
-    with pytest.raises(InputError, match=r'0--Event/p1\.jpg: a detection'):
+    with pytest.raises(ValueError, match=r'0--Event/p1\.jpg: got a detection'):
         metric.process({}, as_samples({'0--Event/p1': np.array([row], dtype=float)}))

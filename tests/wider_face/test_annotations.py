@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.wider_face.annotations import (
     FaceAnnotations,
     read_annotations,
@@ -22,7 +23,7 @@ OFFICIAL = """0--A/p1.jpg
 0 0 0 0 0 0 0 0 0 0\x20
 1--B/p2.jpg
 1
-5 6 0 8 0 0 0 0 0 0\x20
+5 6 7 8 0 0 0 0 0 0\x20
 """
 MARKS = (
     '488.906 373.643 0.0 542.089 376.442 1.0 515.031 412.83 0.0 485.174 425.893 0.0 1.0 -2.5 0.0'
@@ -63,7 +64,7 @@ def test_official(read):
     assert (found.format, found.names, found.sizes) == ('bbx_gt', NAMES, None)
     assert found.starts.tolist() == [0, 2, 2, 3]
     assert found.lines.tolist() == [1, 5, 8]
-    assert found.boxes().tolist() == [[276, 114, 336, 218], [404, 120, 458, 202], [5, 6, 5, 14]]
+    assert found.boxes().tolist() == [[276, 114, 336, 218], [404, 120, 458, 202], [5, 6, 12, 14]]
     assert found.invalid().tolist() == [False, True, False]
     assert found.rows[1].tolist() == [404, 120, 54, 82, 2, 1, 0, 1, 2, 1]
     marks, annotated = found.landmarks()
@@ -127,13 +128,13 @@ def test_written_back_to_the_byte(read, text, tmp_path):
 def test_generated_files_are_read_to_the_same_numbers(fmt, tmp_path):
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 5, 300)
-    rows = np.round(
+    rows = 1 + np.round(
         rng.random((counts.sum(), {'bbx_gt': 10, 'label': 20, 'labelv2': 19}[fmt])) * 300, 3
     )
     if fmt == 'bbx_gt':
         rows = np.floor(rows)
     if fmt == 'labelv2':
-        rows[:, 2:4] += rows[:, :2]
+        rows[:, 2:4] += rows[:, :2] + 1
     made = FaceAnnotations(
         fmt,
         [f'{n % 7}--Event/n{n}.jpg' for n in range(300)],
@@ -169,62 +170,164 @@ def test_real_samples(data_root, tmp_path):
     assert (tmp_path / 'bbx_gt.txt').read_bytes() == official.read_bytes()
 
 
+def test_the_whole_published_file(data_root):
+    path = data_root / 'wider_eval' / 'label_val.txt'
+    found = read_annotations(path)
+    assert (found.format, len(found.names), len(found.rows) + found.skipped) == (
+        'label',
+        3226,
+        39708,
+    )
+    lines = path.read_text().splitlines()
+    odd = [
+        number
+        for number, line in enumerate(lines, 1)
+        if line[0] != '#' and min(map(float, line.split()[2:])) <= 0
+    ]
+    assert (found.skipped, 32585 in odd) == (len(odd), True)
+    assert found.notes == [
+        f'{path}:{odd[0]}: the first of {len(odd)} boxes of zero or negative size skipped'
+    ]
+    assert not found.landmarks()[1].any()
+
+
+@pytest.mark.parametrize('name', ['masks_train', 'masks_val', 'wider_val'])
+def test_real_official_files(data_root, name):
+    path = data_root / 'real_study/face/wider_face_split' / f'{name}_bbx_gt.txt'
+    found = read_annotations(path)
+    lines = path.read_text().splitlines()
+    assert found.names == [line for line in lines if '/' in line]
+    assert len(found.rows) == sum(len(line.split()) == 10 for line in lines)
+    assert (found.skipped, found.notes) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ('text', 'kept'),
+    [
+        ('a/b.jpg\n3\n1 2 3 4 0 0 0 0 0 0\n0 5 -11 5 0 0 0 0 0 0\n1050 142 0 50 0 0 0 0 0 0\n', 1),
+        ('a/b.jpg\n1\n0 0 0 0 0 0 0 0 0 0\n', 0),
+        (f'# a/b.jpg\n1050 142 -26 50 {NO_MARKS} -1.0\n1 2 3 0 {NO_MARKS} 1\n', 0),
+        ('# a/b.jpg\n1 2 3 4\n1026 474 -2 23\n9 9 9 -9\n', 1),
+        (f'# a/b.jpg 20 20\n5 5 4 9 {NO_MARKS}\n5 5 5 9 {NO_MARKS}\n1 2 3 4 {NO_MARKS}\n', 1),
+    ],
+)
+def test_boxes_without_area_are_skipped_and_noted(read, text, kept):
+    found = read(text)
+    rows = [line for line in text.splitlines() if len(line.split()) >= 4 and line[0] != '#']
+    assert (len(found.rows), found.skipped) == (kept, len(rows) - kept)
+    assert found.starts.tolist() == [0, kept]
+    assert len(found.notes) == 1
+    assert f'the first of {found.skipped} boxes of zero or negative size' in found.notes[0]
+    assert re.search(r'labels\.txt:\d+: ', found.notes[0])
+
+
+@pytest.mark.parametrize('flag', ['0', '1', '-1', '2'])
+def test_a_landmark_at_minus_one_is_not_annotated(read, flag):
+    found = read(f'# a.jpg\n76 68 53 43 {f"-1 -1 {flag} " * 5}0\n1 2 3 4 {"2 3 0 " * 4}-7 3 1 0\n')
+    marks, annotated = found.landmarks()
+    assert annotated.tolist() == [[False] * 5, [True] * 4 + [False]]
+    assert (marks[~annotated] == -1).all()
+    faces = 1 if flag == '-1' else 2
+    assert found.notes == [
+        f'{found_path(found)}:{3 if faces == 1 else 2}: the first of {faces} faces with landmarks '
+        'not used: x is negative, the flag is not'
+    ]
+
+
+def found_path(found):
+    return found.notes[0].rpartition('.txt')[0] + '.txt'
+
+
+def test_good_points_flagged_minus_one_are_not_annotated(read):
+    found = read(f'# a.jpg\n1 2 3 4 {"2 3 -1 " * 5}0\n1 2 3 4 {"2 3 0 " * 5}0\n')
+    assert found.landmarks()[1].tolist() == [[False] * 5, [True] * 5]
+    assert len(found.notes) == 1
+    assert 'labels.txt:2: the first of 1 faces with landmarks not used' in found.notes[0]
+
+
+@pytest.mark.parametrize('first', ['train', 'val'])
+def test_train_and_val_files_put_together(read, first):
+    val = '# 1--B/v.jpg\n5 6 7 8\n9 9 2 2\n'
+    found = read(LABEL + val if first == 'train' else val + LABEL)
+    assert sorted(found.names) == sorted([*NAMES, '1--B/v.jpg'])
+    annotated = found.landmarks()[1]
+    assert annotated.sum() == 5
+    order = [found.names.index(name) for name in ('0--A/p1.jpg', '1--B/v.jpg')]
+    assert annotated[found.starts[order[0]]].all()
+    assert found.boxes()[found.starts[order[1]]].tolist() == [5, 6, 12, 14]
+
+
+def test_official_rows_of_boxes_alone_and_of_more_columns(read):
+    found = read('a.jpg\n2\n1 2 3 4\n5 6 7 8 0 0 0 1 0 0 9 9\nb.jpg\n0\n0 0 0 0\n')
+    assert found.boxes().tolist() == [[1, 2, 4, 6], [5, 6, 12, 14]]
+    assert found.invalid().tolist() == [False, True]
+    assert (found.starts.tolist(), found.notes) == ([0, 2, 2], [])
+
+
+@pytest.mark.parametrize('count', [0, 1, 3, 900])
+def test_a_wrong_count_is_noted_and_the_rows_are_read(read, count):
+    found = read(OFFICIAL.replace('jpg\n2', f'jpg\n{count}', 1))
+    assert found.starts.tolist() == [0, 2, 2, 3]
+    assert len(found.notes) == 1
+    assert 'labels.txt:2: the first of 1 images whose count differs' in found.notes[0]
+
+
+@pytest.mark.parametrize('points', [1, 4, 6, 98])
+@pytest.mark.parametrize('score', ['', ' 0.5'])
+def test_any_number_of_landmarks(read, points, score):
+    marks = ' '.join(f'{n} {n + 1} 0' for n in range(points))
+    found = read(f'# a.jpg\n1 2 3 4 {marks}{score}\n1 2 3 4\n')
+    got, annotated = found.landmarks(points)
+    assert got[0].tolist() == [[n, n + 1] for n in range(points)]
+    assert annotated.tolist() == [[True] * points, [False] * points]
+    with pytest.raises(ValueError, match=f'got {points} landmarks per face, expected 5'):
+        found.landmarks()
+    assert read('# a.jpg\n1 2 3 4\n').landmarks(points)[0].shape == (1, points, 2)
+
+
 @pytest.mark.parametrize(
     ('text', 'line', 'says'),
     [
-        (OFFICIAL.replace('jpg\n2', 'jpg\n3'), 2, 'announces 3 faces, 2 follow'),
-        (OFFICIAL.replace('jpg\n2', 'jpg\n1'), 4, 'one face more than'),
-        (OFFICIAL.replace('jpg\n1', 'jpg\n2'), 9, 'announces 2 faces, 1 follow'),
-        (OFFICIAL.replace('jpg\n2', 'jpg\ntwo'), 2, '"two" after image "0--A/p1.jpg"'),
-        (OFFICIAL.replace('jpg\n2', 'jpg\n-2'), 2, '"-2" after image'),
-        (OFFICIAL.replace('jpg\n2\n', 'jpg\n'), 2, 'after image "0--A/p1.jpg"'),
-        (OFFICIAL.replace('jpg\n2', 'jpg\n' + '9' * 5000), 2, 'after image'),
-        (
-            OFFICIAL.replace('0 0 0 0 0 0 0 0 0 0 \n1', '1 0 0 0 0 0 0 0 0 0 \n1'),
-            7,
-            'one face more',
-        ),
+        (OFFICIAL.replace('jpg\n2', 'jpg\ntwo'), 1, 'got "0--A/p1.jpg", expected'),
+        (OFFICIAL.replace('jpg\n2', 'jpg\n-2'), 1, 'and its number of faces in the next line'),
+        (OFFICIAL.replace('jpg\n2\n', 'jpg\n'), 1, 'got "0--A/p1.jpg"'),
+        (OFFICIAL + '1--B/p3.jpg\n', 11, 'got "1--B/p3.jpg"'),
         (OFFICIAL.replace('404 120 54', '404 120'), 4, '9 columns in "404 120 82'),
-        (OFFICIAL.replace('404 120', '404 nan'), 4, '"nan" in'),
-        (OFFICIAL.replace('404 120', '404 x'), 4, '"x" in'),
-        (OFFICIAL.replace('54 82', '54 -82'), 4, 'a box of negative size in "404 120 54 -82'),
+        (OFFICIAL.replace('404 120', '404 nan'), 4, 'got "404 nan'),
+        (OFFICIAL.replace('404 120', '404 x'), 4, 'got "404 x'),
+        (LABEL.replace('78 221 7 8', '78 221'), 3, '18 columns'),
         (LABEL.replace('78 221 7', '78 221'), 3, '19 columns'),
-        (LABEL.replace('78 221 7', '78 221 -7'), 3, 'a box of negative size'),
-        (LABEL.replace('78 221 7', '78 inf 7'), 3, '"inf" in'),
-        (LABEL_V2.replace('78 221 85', '78 221 77'), 3, 'a box of negative size'),
-        (LABEL_V2.replace('empty.jpg 10 20', 'empty.jpg 10'), 4, '"# 0--A/empty.jpg 10"'),
-        (LABEL.replace('# 1--B/p2.jpg', '#'), 5, '"#"'),
+        (LABEL.replace('78 221 7', '78 inf 7'), 3, 'got "78 inf'),
+        (LABEL.replace('-1.0 -1.0 -1.0 0.2', '0.2'), 3, 'expected 20 as above'),
+        (LABEL_V2.replace('empty.jpg 10 20', 'empty.jpg 10'), 4, 'got "# 0--A/empty.jpg 10"'),
+        (LABEL.replace('# 1--B/p2.jpg', '#'), 5, 'got "#"'),
         (LABEL.encode().replace(b'# 1--B/p2.jpg', b'# 1--B/p\xff.jpg'), 5, 'not UTF-8'),
     ],
 )
-def test_malformed_files_are_told_by_line(read, text, line, says):
+def test_malformed_files_are_reported_by_line(read, text, line, says):
     assert text not in (OFFICIAL, LABEL, LABEL_V2)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(ValueError, match=rf'labels\.txt:{line}: ') as caught:
         read(text)
-    message = str(caught.value)
-    assert f'labels.txt:{line}: ' in message
-    assert says in message
-    assert 'accepted' in message
-    assert '\n' not in message
+    assert says in str(caught.value)
+    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ('text', 'fmt', 'says'),
     [
-        (LABEL, 'bbx_gt', r'labels\.txt:2'),
-        (OFFICIAL, 'label', r'labels\.txt:1: .* before any image'),
-        (LABEL, 'labelv2', r'labels\.txt:1: "# 0--A/p1\.jpg"; accepted: "# name width height"'),
-        (OFFICIAL, 'xml', "ann_format: 'xml'; accepted: 'auto', 'bbx_gt'"),
-        ('', 'auto', 'nothing in the file'),
-        ('\n\n', 'auto', 'nothing in the file'),
-        ('0--A/p1.jpg\n', 'auto', r'"" after image "0--A/p1\.jpg"'),
+        (LABEL, 'bbx_gt', r'labels\.txt:1'),
+        (OFFICIAL, 'label', r'labels\.txt:1: got "0--A/p1\.jpg", expected "# name"'),
+        (LABEL, 'labelv2', r'labels\.txt:1: got "# 0--A/p1\.jpg", expected "# name width height"'),
+        (OFFICIAL, 'xml', "ann_format: got 'xml', expected 'auto', 'bbx_gt'"),
+        ('', 'auto', 'the file is empty'),
+        ('\n\n', 'auto', 'the file is empty'),
     ],
 )
-def test_the_wrong_format_is_told(read, text, fmt, says):
-    with pytest.raises(InputError, match=says):
+def test_the_wrong_format(read, text, fmt, says):
+    with pytest.raises(ValueError, match=says):
         read(text, fmt)
 
 
-def test_an_absent_file_is_told(tmp_path):
-    with pytest.raises(InputError, match=r'absent\.txt: No such file'):
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match=r'absent\.txt: No such file'):
         read_annotations(tmp_path / 'absent.txt')

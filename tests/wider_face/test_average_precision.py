@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from wider_face_oracle import iou, oracle
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.wider_face import WiderFaceGroundTruth, read_ground_truth, read_predictions
 from polynl_mmdet.wider_face.average_precision import SETTINGS, box_iou, score_wider_face
 
@@ -162,7 +161,7 @@ def test_refuses_bad_iou(iou_thr):
     truth = as_ground_truth(
         ['e/p'], {'e/p': np.ones((1, 4))}, {s: {'e/p': [True]} for s in SETTINGS}
     )
-    with pytest.raises(InputError, match='iou_thr'):
+    with pytest.raises(ValueError, match='iou_thr'):
         score_wider_face({'e/p': np.ones((1, 5))}, truth, iou_thr)
 
 
@@ -170,5 +169,7 @@ def test_refuses_predictions_of_other_images():
     truth = as_ground_truth(
         ['e/p'], {'e/p': np.ones((1, 4))}, {s: {'e/p': [True]} for s in SETTINGS}
     )
-    with pytest.raises(InputError, match='1, none for an image'):
+    with pytest.raises(
+        ValueError, match=r"none of 1 .* got 'e/q', expected EVENT/NAME such as 'e/p'"
+    ):
         score_wider_face({'e/q': np.ones((1, 5))}, truth)

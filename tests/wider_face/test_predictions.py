@@ -7,7 +7,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.wider_face import read_predictions, write_predictions
 
 GOOD = 'p1\n2\n1 2 30 40 0.9 \n5.5 6 7 8 1e-3\n'
@@ -76,24 +75,40 @@ def test_names_that_point_elsewhere_are_only_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('text', 'rows', 'line', 'says'),
+    [
+        ('p1\n3\n1 2 3 4 1\n', [[1, 2, 3, 4, 1]], 2, 'files whose count differs'),
+        ('p1\n1\n1 2 3 4 1\n5 6 7 8 1\n', [[1, 2, 3, 4, 1], [5, 6, 7, 8, 1]], 2, 'count differs'),
+        ('p1\n0\n0 0 0 0 0\n', [[0, 0, 0, 0, 0]], 2, 'files whose count differs'),
+        ('p1\n1\n1 2 3 4 1 7 8\n', [[1, 2, 3, 4, 1]], 3, 'rows with more than 5 columns'),
+        ('p1\n2\n1 2 3 4 1\n1 2 -3 4 1\n', [[1, 2, 3, 4, 1], [1, 2, -3, 4, 1]], 4, 'negative'),
+    ],
+)
+def test_odd_rows_are_read_as_by_the_usual_port_and_counted(tmp_path, text, rows, line, says):
+    files = {'0--A/p0.txt': GOOD, '0--A/p1.txt': text, '0--A/p2.txt': GOOD, '0--A/p9.txt': text}
+    for source in (put(tmp_path / 'f', files), zipped(tmp_path / 'z.zip', files)):
+        with pytest.warns(UserWarning, match=says) as caught:
+            found, _ = read_predictions(source)
+        assert found['0--A/p1'].tolist() == rows
+        (warning,) = caught
+        assert f'0--A/p1.txt:{line}: the first of 2' in str(warning.message)
+
+
+def test_a_folder_of_macos_is_no_prediction(tmp_path):
+    files = {'pred/0--A/p1.txt': GOOD, '__MACOSX/pred/0--A/p1.txt': 'x', '__MACOSX/._pred': 'x'}
+    found, unmatched = read_predictions(zipped(tmp_path / 'z.zip', files))
+    assert (list(found), unmatched) == (['0--A/p1'], [])
+
+
+@pytest.mark.parametrize(
     ('text', 'line', 'says'),
     [
         ('p1\n1\n1 2 3 4\n', 3, '4 columns in "1 2 3 4"'),
-        ('p1\n2\n1 2 3 4 1\n1 2 3 4 1 7\n', 4, '6 columns in "1 2 3 4 1 7"'),
-        ('p1\n2\n1 2 3 4\n1 2 3 4 1 7\n', 3, '4 columns'),
-        ('p1\n1\n1 2 three 4 1\n', 3, '"three" in "1 2 three 4 1"'),
-        ('p1\n2\n1 2 3 4 1\n1 2 3 4 nan\n', 4, '"nan" in'),
-        ('p1\n2\n1 2 3 4 1\n1 inf 3 4 1\n', 4, '"inf" in'),
-        ('p1\n1\n1 2 1e999 4 1\n', 3, '"1e999" in'),
-        ('p1\n1\n1 2 3.4.5 4 1\n', 3, '"3.4.5" in'),
-        ('p1\n2\n1 2 3 4 1\n1 2 -3 4 1\n', 4, 'a negative size in "1 2 -3 4 1"'),
-        ('p1\n3\n1 2 3 4 1\n', 2, 'announces 3 detections, 1 follow'),
-        ('p1\n1\n1 2 3 4 1\n5 6 7 8 1\n', 2, 'announces 1 detections, 2 follow'),
-        ('p1\n0\n1 2 3 4 1\n', 2, 'announces 0 detections, 1 follow'),
+        ('p1\n1\n1 2 three 4 1\n', 3, '"1 2 three 4 1"'),
+        ('p1\n2\n1 2 3 4 1\n1 2 3 4 nan\n', 4, '"1 2 3 4 nan"'),
+        ('p1\n1\n1 2 1e999 4 1\n', 3, '"1 2 1e999 4 1"'),
         ('1 2 3 4 1\n5 6 7 8 1\n', 2, '"5 6 7 8 1"'),
         ('p1\n-1\n', 2, '"-1"'),
-        ('p1\n' + '9' * 5000 + '\n', 2, '"999'),
-        ('p1\n', 2, '""'),
         ('', 2, '""'),
         (b'p1\n1\n1 2 3 4 \xff\xfe\n', 3, r'\xff\xfe'),
     ],
@@ -101,43 +116,34 @@ def test_names_that_point_elsewhere_are_only_names(tmp_path):
 def test_malformed_lines_are_named(tmp_path, text, line, says):
     files = {'0--A/p0.txt': GOOD, '0--A/p1.txt': text, '0--A/p2.txt': GOOD}
     for source in (put(tmp_path / 'f', files), zipped(tmp_path / 'z.zip', files)):
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(ValueError, match=f'p1.txt:{line}: got ') as caught:
             read_predictions(source)
         message = str(caught.value)
-        assert f'{source}/0--A/p1.txt:{line}: ' in message
         assert says in message
-        assert 'accepted' in message
         assert '\n' not in message
-        assert len(message) < len(str(source)) + 300
+        assert len(message) < len(str(source)) + 200
 
 
 def test_two_files_for_one_image(tmp_path):
-    with pytest.raises(InputError, match='a second file for 0--A/p1'):
+    with pytest.raises(ValueError, match='a second file for 0--A/p1'):
         read_predictions(put(tmp_path, {'a/0--A/p1.txt': GOOD, 'b/0--A/p1.txt': GOOD}))
 
 
 def test_refuses_what_is_no_folder_or_zip(tmp_path):
-    with pytest.raises(InputError, match='not there'):
+    with pytest.raises(ValueError, match='no such folder or zip'):
         read_predictions(tmp_path / 'absent')
     (tmp_path / 'x.zip').write_bytes(b'no zip')
-    with pytest.raises(InputError, match='not a whole zip'):
+    with pytest.raises(ValueError, match='not a whole zip'):
         read_predictions(tmp_path / 'x.zip')
     whole = zipped(tmp_path / 'y.zip', {'0--A/p1.txt': GOOD * 50}).read_bytes()
     (tmp_path / 'y.zip').write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match='not a whole zip'):
+    with pytest.raises(ValueError, match='not a whole zip'):
         read_predictions(tmp_path / 'y.zip')
     damaged = bytearray(whole)
     damaged[50:60] = bytes(10)
     (tmp_path / 'y.zip').write_bytes(damaged)
-    with pytest.raises(InputError, match='not a whole zip'):
+    with pytest.raises(ValueError, match='not a whole zip'):
         read_predictions(tmp_path / 'y.zip')
-
-
-def test_bounds_what_is_unpacked(tmp_path, monkeypatch):
-    source = zipped(tmp_path / 'z.zip', {'0--A/p1.txt': 'p1\n0\n' + ' ' * 5000})
-    monkeypatch.setattr('polynl_mmdet.wider_face.predictions._LARGEST_FILE', 4000)
-    with pytest.raises(InputError, match='5005 bytes unpacked'):
-        read_predictions(source)
 
 
 def test_written_files_read_back_to_the_last_bit(tmp_path):
@@ -154,7 +160,10 @@ def test_written_files_read_back_to_the_last_bit(tmp_path):
     assert (tmp_path / '0--A' / 'p2.txt').read_text() == 'p2\n0\n'
 
 
-@pytest.mark.parametrize('name', ['p1', '../p1', 'a/b/c', '0--A/..', '/p1'])
-def test_writes_only_into_event_folders(tmp_path, name):
-    with pytest.raises(InputError, match='not the name of an image'):
-        write_predictions(tmp_path, {name: np.zeros((0, 5))})
+def test_writes_deeper_folders_and_none_outside(tmp_path):
+    write_predictions(tmp_path, {'cam1/day1/1': np.ones((1, 5)), '2': np.ones((0, 5))})
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('*.txt'))
+    assert written == ['2.txt', 'cam1/day1/1.txt']
+    for name in ('../p1', '0--A/..', '/p1', 'a//b'):
+        with pytest.raises(ValueError, match='expected EVENT/NAME'):
+            write_predictions(tmp_path, {name: np.zeros((0, 5))})

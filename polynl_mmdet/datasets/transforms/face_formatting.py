@@ -1,10 +1,12 @@
-"""Landmarks from a dataset's instances into the pipeline, and from the pipeline into the sample."""
+"""Load landmarks from a dataset's instances, and pack them into the data sample."""
 
 from __future__ import annotations
 
 import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
 from mmdet.registry import TRANSFORMS
+
+from polynl_mmdet.datasets.transforms.face_geometry import FLIP_INDICES
 
 
 @TRANSFORMS.register_module()
@@ -13,20 +15,18 @@ class LoadFaceAnnotations(LoadAnnotations):
 
     Added keys, beside those of mmdet (``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags``):
 
-    - gt_keypoints (np.float32, shape (n, 5, 2)): x, y in pixels
-    - gt_keypoints_visible (np.float32, shape (n, 5)): 1 where the landmark is annotated
+    - gt_keypoints (np.float32, shape (n, K, 2)): x, y in pixels
+    - gt_keypoints_visible (np.float32, shape (n, K)): 1 where the landmark is annotated
     """
 
     def transform(self, results: dict) -> dict:
         """Add the annotations of ``results['instances']`` to ``results``."""
         results = super().transform(results)
         instances = results.get('instances', [])
-        results['gt_keypoints'] = np.array(
-            [instance['keypoints'] for instance in instances], dtype=np.float32
-        ).reshape(-1, 5, 2)
-        results['gt_keypoints_visible'] = np.array(
-            [instance['keypoints_visible'] for instance in instances], dtype=np.float32
-        ).reshape(-1, 5)
+        points = len(results.get('flip_indices', FLIP_INDICES))
+        for key, shape in (('keypoints', (-1, points, 2)), ('keypoints_visible', (-1, points))):
+            values = [instance[key] for instance in instances]
+            results[f'gt_{key}'] = np.array(values, dtype=np.float32).reshape(shape)
         return results
 
 
@@ -34,8 +34,8 @@ class LoadFaceAnnotations(LoadAnnotations):
 class PackFaceInputs(PackDetInputs):
     """mmdet's ``PackDetInputs``, with landmarks.
 
-    ``gt_instances`` and ``ignored_instances`` get ``keypoints`` (float32 tensor, (n, 5, 2)) and
-    ``keypoints_visible`` (float32 tensor, (n, 5)) beside ``bboxes`` and ``labels``.
+    ``gt_instances`` and ``ignored_instances`` get ``keypoints`` (float32 tensor, (n, K, 2)) and
+    ``keypoints_visible`` (float32 tensor, (n, K)) beside ``bboxes`` and ``labels``.
     """
 
     mapping_table = {

@@ -1,8 +1,8 @@
 """Resize and flip, with landmarks.
 
-mmdet's ``Resize`` and ``RandomFlip`` leave ``gt_keypoints`` where they were, and mmcv's move them
-but clip them to the image and keep left eyes left. ``Pad`` adds pixels at the right and bottom
-and ``PhotoMetricDistortion`` moves nothing: mmdet's own serve.
+mmdet's ``Resize`` and ``RandomFlip`` do not transform ``gt_keypoints``; mmcv's do, but clip them to
+the image and do not swap left and right. For ``Pad`` (right and bottom) and
+``PhotoMetricDistortion``, which move nothing, use mmdet's own.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import numpy as np
 from mmdet.datasets.transforms import RandomFlip, Resize
 from mmdet.registry import TRANSFORMS
 
-# Left and right eye, nose, left and right mouth corner, seen in a mirror.
-MIRRORED = (1, 0, 2, 4, 3)
+# Left and right eye, nose, left and right mouth corner, as a mirror shows them.
+FLIP_INDICES = (1, 0, 2, 4, 3)
 
 
 @TRANSFORMS.register_module()
 class FaceResize(Resize):
     """mmdet's ``Resize``; ``gt_keypoints`` follow and are not clipped.
 
-    Clipping would put a landmark that lies outside the image in a place where it is not.
+    A landmark outside the image stays where it is.
     """
 
     def transform(self, results: dict) -> dict:
@@ -35,8 +35,9 @@ class FaceResize(Resize):
 class FaceRandomFlip(RandomFlip):
     """mmdet's ``RandomFlip``; ``gt_keypoints`` follow, and left and right change places.
 
-    A mirror, horizontal or vertical, makes a left eye a right eye. 'diagonal' is both mirrors, a
-    turn by 180 degrees, and leaves it a left eye.
+    A horizontal or vertical mirror makes a left eye a right eye; 'diagonal', a rotation by 180
+    degrees, does not. ``results['flip_indices']`` is the order of the landmarks in a mirror; by
+    default they are left eye, right eye, nose, left and right mouth corner.
     """
 
     def _flip(self, results: dict) -> None:
@@ -49,5 +50,6 @@ class FaceRandomFlip(RandomFlip):
         )
         visible = results['gt_keypoints_visible']
         if direction != 'diagonal':
-            keypoints, visible = keypoints[:, MIRRORED], visible[:, MIRRORED]
+            order = list(results.get('flip_indices', FLIP_INDICES))
+            keypoints, visible = keypoints[:, order], visible[:, order]
         results['gt_keypoints'], results['gt_keypoints_visible'] = keypoints, visible

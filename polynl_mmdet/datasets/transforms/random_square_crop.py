@@ -8,40 +8,35 @@ from mmcv.transforms.utils import cache_randomness
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 
-from polynl_mmdet.errors import InputError
-
 
 @TRANSFORMS.register_module()
 class RandomSquareCrop(BaseTransform):
     """Crop a random square from the image (RetinaFace, arXiv 1905.00641, section 4.2).
 
-    The side is drawn evenly from ``scale_range`` times the shorter edge, the place evenly from all
-    that lie inside the image. A face is kept when the centre of its box lies inside the crop; its
-    box is clipped to the crop, its landmarks move along and are not clipped. Crops without any face
-    to learn from are drawn again, up to ``max_tries`` times; then a face is drawn, and a place
-    among those that hold its centre. Images without a face to learn from are cropped all the
-    same.
+    The side is drawn uniformly from ``scale_range`` times the shorter edge, the position uniformly
+    inside the image. A face is kept if the centre of its box is inside the crop; its box is clipped
+    to the crop, its landmarks are moved and not clipped. A crop without a face that is not ignored
+    is drawn again, up to ``max_tries`` times; then a face is drawn, and a position that contains
+    its centre. Images without such a face are cropped too.
 
     Required keys: img; optional: gt_bboxes (``BaseBoxes``), gt_bboxes_labels, gt_ignore_flags,
     gt_keypoints, gt_keypoints_visible. Modified keys: all of them. Added keys: img_shape,
     homography_matrix.
 
     Args:
-        scale_range (tuple[float, float]): Smallest and largest side, as parts of the shorter edge,
-            in (0, 1]. Defaults to (0.3, 1.0).
+        scale_range (tuple[float, float]): Min and max side, relative to the shorter edge, in
+            (0, 1]. Defaults to (0.3, 1.0).
         max_tries (int): Crops drawn before one is placed on a face. Defaults to 50.
 
     Raises:
-        InputError: If an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale_range: tuple[float, float] = (0.3, 1.0), max_tries: int = 50) -> None:
-        where = 'RandomSquareCrop'
         if len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1] <= 1:
-            accepted = 'accepted: 0 < low <= high <= 1'
-            raise InputError(f'{where}.scale_range', str(scale_range), accepted)
+            raise ValueError(f'scale_range: got {scale_range}, expected 0 < low <= high <= 1')
         if max_tries < 1:
-            raise InputError(f'{where}.max_tries', str(max_tries), 'accepted: 1 or more')
+            raise ValueError(f'max_tries: got {max_tries}, expected at least 1')
         self.scale_range = tuple(scale_range)
         self.max_tries = max_tries
 
@@ -49,7 +44,7 @@ class RandomSquareCrop(BaseTransform):
     def _draw_crop(
         self, width: int, height: int, centres: np.ndarray | None
     ) -> tuple[int, int, int]:
-        """Draw left, top and side of a crop that holds one of the centres, if there are any.
+        """Draw left, top and side of a crop that contains one of the centres, if there are any.
 
         Args:
             width (int): Width of the image in pixels.
@@ -111,5 +106,5 @@ class RandomSquareCrop(BaseTransform):
 
 
 def _inside(points: np.ndarray, corner: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    """Tell which points, shape (n, 2), lie in the box of this corner and size: bool, (n,)."""
+    """Return which points, shape (n, 2), are in the box of this corner and size: bool, (n,)."""
     return ((points >= corner) & (points < corner + size)).all(axis=1)
