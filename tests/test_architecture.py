@@ -20,7 +20,7 @@ ALLOWED = {
     'wider_face': set(),
     'datasets': {'wider_face'},
     'evaluation': {'wider_face', 'datasets'},
-    'engine': {'ops'},
+    'engine': {'ops', 'datasets'},
     'deploy': {'ops', 'layers', 'models'},
     'visualization': {'wider_face'},
 }

@@ -2,42 +2,178 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
+from typing import Any, Iterator
 
+from mmdet.evaluation import CocoMetric
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+from polynl_mmdet.datasets.coco import OrderedCocoDataset, shorten
+
+from .checkpoints import check_loaded
 
 
 @HOOKS.register_module()
 class ConsistencyHook(Hook):
-    """Stop a run whose parts do not fit each other before it starts.
+    """Stop a run whose parts do not fit each other, before its first step.
 
-    For a config of your own: ``custom_hooks = [dict(type='ConsistencyHook')]``.
-    ``tools/train.py`` and ``tools/test.py`` add it.
+    - ``num_classes`` of every head against the classes of every data set;
+    - classes and their order in training, validation and evaluator;
+    - the images of a data set against the annotation file of its evaluator;
+    - the weights of ``load_from`` or ``--resume`` against the model.
+
+    For a config of your own: ``custom_hooks = [dict(type='ConsistencyHook')]``. ``tools/train.py``
+    and ``tools/test.py`` add it to every config.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Check what ``--resume`` will load."""
+        """Compare model, data sets and evaluators.
+
+        Raises:
+            ValueError: Two of them do not fit.
+        """
         if is_main_process():
             _repair_last_checkpoint(Path(runner.work_dir))
         barrier()
+        datasets = _datasets(runner)
+        train = list(_parts(datasets.get('train')))
+        for name, dataset in datasets.items():
+            for part in _parts(dataset):
+                check_num_classes(_bare(runner.model), part, name)
+            classes = {name: _classes(dataset), 'train': _classes(datasets.get('train'))}
+            if all(classes.values()) and len(set(classes.values())) > 1:
+                found = ' and '.join(f'{key} {value}' for key, value in classes.items())
+                raise ValueError(f'got different classes, expected the same: {found}')
+            evaluator = getattr(getattr(runner, f'_{name}_loop'), 'evaluator', None)
+            for metric in getattr(evaluator, 'metrics', []):
+                if getattr(metric, '_coco_api', None) is not None:
+                    check_images(metric, dataset, name)
+                    check_labels(metric, [*train, *_parts(dataset)], name)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the weights of ``load_from``, ``--resume`` or a test; see :func:`check_loaded`.
+        """Compare what is loaded with the model and the classes.
 
         Raises:
             ValueError: Less than half of the model's weights are filled.
         """
-        from .checkpoints import check_loaded
+        state_dict = checkpoint.get('state_dict', checkpoint)
+        check_loaded(_bare(runner.model), state_dict, str(runner._load_from or 'checkpoint'))
+        lacking = [key for key in ('optimizer', 'param_schedulers') if key not in checkpoint]
+        if runner._resume and lacking:
+            runner.logger.warning(
+                f'The checkpoint has no {" and no ".join(lacking)}, which start anew: mmengine '
+                'saves them in epoch_*.pth and iter_*.pth, not in best_*.pth.'
+            )
+        stored = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+        stored = tuple(stored.get('classes', stored.get('CLASSES')) or ())
+        for name, dataset in _datasets(runner).items():
+            if stored and _classes(dataset) and stored != _classes(dataset):
+                runner.logger.warning(
+                    f'The checkpoint was trained on the classes {shorten(stored)}; the {name} data '
+                    f'set has {shorten(_classes(dataset))}.'
+                )
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model = getattr(model, 'module', model)  # Of test-time augmentation.
-        check_loaded(model, checkpoint.get('state_dict', checkpoint), str(runner._load_from))
+
+def check_num_classes(model: nn.Module, dataset: Any, name: str = 'train') -> None:
+    """Compare ``num_classes`` of all box and mask heads with a data set's classes.
+
+    Args:
+        model (nn.Module): A detector.
+        dataset (Dataset): With ``metainfo['classes']``, or nothing is checked.
+        name (str): 'train', 'val' or 'test', for the error. Defaults to 'train'.
+
+    Raises:
+        ValueError: They differ.
+    """
+    classes = _classes(dataset)
+    # Panoptic data sets count things and stuff; in an open vocabulary classes are prompts.
+    is_open = getattr(dataset, 'return_classes', False)
+    if not classes or 'stuff_classes' in dataset.metainfo or is_open:
+        return
+    wrong = [
+        f'model.{key}.num_classes={module.num_classes}'
+        for key, module in model.named_modules()
+        if isinstance(getattr(module, 'num_classes', None), int)
+        and 'head' in key
+        and not re.search(r'rpn_head|semantic|backbone', key)
+        and not getattr(module, 'num_stuff_classes', 0)
+        and not getattr(module, 'class_agnostic', False)
+        and module.num_classes != len(classes)
+    ]
+    if wrong:
+        raise ValueError(
+            f'got {", ".join(wrong)}, expected {len(classes)}, the number of classes of the {name} '
+            f'data set: {shorten(classes)}'
+        )
+
+
+def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
+    """Compare a data set's images with the annotation file of its evaluator.
+
+    Args:
+        metric (CocoMetric): mmdet's metric or a subclass.
+        dataset (Dataset): The data set that it evaluates.
+        name (str): 'val' or 'test', for the error.
+
+    Raises:
+        ValueError: The file lacks an image, or has another file of the same id.
+    """
+    images, seen = metric._coco_api.imgs, set()
+    for part in _parts(dataset):
+        for index in range(len(part)):
+            info = part.get_data_info(index)
+            key, path = info.get('img_id'), info.get('img_path')
+            file = images.get(key, {}).get('file_name', 'missing')
+            if os.path.basename(file) != os.path.basename(path):
+                raise ValueError(
+                    f'{name}_evaluator.ann_file has other images than the {name} data set: image '
+                    f'{key!r} is {path} in the data set and {file} in the file'
+                )
+            seen.add(key)
+    if len(seen) < len(images):
+        print_log(
+            f'{name}_evaluator.ann_file has {len(images) - len(seen)} images that are not in the '
+            f'{name} data set: all of their objects count as missed.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def check_labels(metric: CocoMetric, datasets: list, name: str) -> None:
+    """Compare the order of classes in a metric with that in data sets.
+
+    mmdet's CocoDataset and CocoMetric take the order of their annotation file.
+
+    Args:
+        metric (CocoMetric): mmdet's metric or a subclass.
+        datasets (list[Dataset]): The data sets of training and of evaluation.
+        name (str): 'val' or 'test', for the error.
+
+    Raises:
+        ValueError: A label is another class in one of them.
+    """
+    for dataset in datasets:
+        ids = metric._coco_api.get_cat_ids(cat_names=_classes(dataset))
+        names = tuple(metric._coco_api.cats[key]['name'] for key in ids)
+        if isinstance(dataset, OrderedCocoDataset):
+            differs = names != _classes(dataset)
+        else:  # The names of mmdet's labels are not known any more, their category ids are.
+            known = getattr(dataset, 'cat_ids', ids)
+            differs = known != ids and set(known) == set(ids)
+        if differs:
+            raise ValueError(
+                f'{name}_evaluator counts the classes in another order than {dataset.ann_file}: '
+                f'{names}; use OrderedCocoDataset and OrderedCocoMetric'
+            )
 
 
 def _repair_last_checkpoint(work_dir: Path) -> None:
@@ -55,3 +191,35 @@ def _repair_last_checkpoint(work_dir: Path) -> None:
         pointer.write_text(str(max(names, key=lambda path: path.stat().st_mtime)))
     elif pointer.is_file():
         pointer.unlink()
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """Return a detector without wrappers for several processes and test-time augmentation."""
+    model = model.module if is_model_wrapper(model) else model
+    return getattr(model, 'module', model)
+
+
+def _datasets(runner: Runner) -> dict:
+    """Return the data sets of the loops that a run uses."""
+    loops = {name: getattr(runner, f'_{name}_loop') for name in ('train', 'val', 'test')}
+    return {
+        name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)
+    }
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    """Yield the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+    inside = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    for part in inside:
+        if part is not None:
+            yield from _parts(part)
+        elif dataset is not None:
+            yield dataset
+
+
+def _classes(dataset: Any) -> tuple:
+    meta = getattr(dataset, 'metainfo', None)
+    classes = meta.get('classes') if isinstance(meta, dict) else None
+    if isinstance(classes, str):
+        raise ValueError(f"got classes='{classes}', expected a tuple: ('{classes}',)")
+    return tuple(classes or ())
