@@ -16,7 +16,7 @@ import polynl_mmdet  # noqa: F401
 
 SIZE = 64
 MISSING = object()
-sides = st.one_of(st.integers(1, SIZE), st.floats(0.25, SIZE), st.just(0))
+sides = st.one_of(st.integers(4, SIZE), st.integers(4, SIZE), st.floats(0.25, SIZE), st.just(0))
 boxes = st.tuples(st.integers(-5, SIZE), st.integers(-5, SIZE), sides, sides).map(list)
 
 
@@ -46,10 +46,10 @@ def annotations(draw, number, images, categories):
         image_id=draw(st.sampled_from(images)),
         category_id=draw(st.sampled_from(categories)),
         bbox=box,
-        area=draw(st.sampled_from([box[2] * box[3], box[2] * box[3] / 2, 0])),
+        area=draw(st.sampled_from([box[2] * box[3]] * 4 + [box[2] * box[3] / 2, 0])),
         segmentation=draw(masks(box)),
-        iscrowd=draw(st.sampled_from([0, 0, 0, 1, True])),
-        ignore=draw(st.sampled_from([MISSING, MISSING, 0, 1])),
+        iscrowd=draw(st.sampled_from([0] * 6 + [1, True])),
+        ignore=draw(st.sampled_from([MISSING] * 4 + [0, 1])),
     )
     return {key: value for key, value in annotation.items() if value is not MISSING}
 
@@ -59,7 +59,7 @@ def files(draw):
     """COCO files that mmdet's data set reads; classes in the order of the file."""
     ids = st.lists(st.integers(0, 10**6), min_size=1, max_size=3, unique=True)
     images, categories = draw(ids), sorted(draw(ids))
-    count = draw(st.integers(0, 6))
+    count = draw(st.integers(0, 9))
     return dict(
         images=[dict(id=i, file_name=f'{i}.jpg', height=SIZE, width=SIZE) for i in images],
         categories=[dict(id=c, name=name) for c, name in zip(categories, NAMES)],
