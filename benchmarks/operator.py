@@ -47,7 +47,7 @@ STRIDES = (4, 8, 16, 32)
 SCALING_COUNTS = (1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
 SCALING_CHANNELS = (64, 256)
 # Over N only what users would take is followed, and the wasteful formula not to the end.
-SCALING_DROPS = ('covariance', 'literal', 'auto, LN', f'auto{LAST}', 'conv2d', f'conv2d{LAST}')
+SCALING_DROPS = ('moments', 'projections', 'auto, LN', f'auto{LAST}', 'conv2d', f'conv2d{LAST}')
 FORMULA_COUNT = 100_000
 
 

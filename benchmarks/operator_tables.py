@@ -15,7 +15,7 @@ RATIOS = (
     ('', 'auto, channels last', f'{FLOOR}, channels last'),
     ('', 'auto, LN', 'auto'),
     (', least', 'auto, LN', 'auto'),
-    ('', 'literal', 'auto'),
+    ('', 'projections', 'auto'),
     ('', 'conv2d', 'auto'),
     ('', 'conv2d, channels last', 'auto, channels last'),
     ('', 'formula, autograd', 'auto'),
@@ -42,7 +42,7 @@ def overview(rows: list[dict]) -> str:
                     *_shape_cells(shape),
                     *(_milliseconds(row, quantity) for row in mine),
                     f'{auto / at[shape, FLOOR][quantity]:.2f}',
-                    f'{at[shape, "literal"][quantity] / auto:.2f}',
+                    f'{at[shape, "projections"][quantity] / auto:.2f}',
                 ]
             )
         text.append(f'{title}, milliseconds:\n\n{markdown(header, lines)}')

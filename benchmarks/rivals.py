@@ -12,7 +12,7 @@ from torch.nn.grad import conv2d_weight
 
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
-METHODS = ('covariance', 'literal', 'auto')
+METHODS = ('moments', 'projections', 'auto')
 LAST = ', channels last'
 # Bare products of a forward pass, and of a forward and a backward pass, by kind.
 FLOOR_PRODUCTS = {'forward': dict(moment=1, apply=1), 'step': dict(moment=2, apply=3)}

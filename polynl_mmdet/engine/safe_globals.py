@@ -12,8 +12,9 @@ import pickle
 from typing import Any, Callable
 
 import numpy as np
-import torch
 from mmengine.logging import HistoryBuffer
+
+from ..ops.compat import add_safe_globals
 
 # Functions of numpy.core.multiarray, which NumPy 2 renamed: those that pickles call.
 _reconstruct = np.empty(0).__reduce__()[0]
@@ -53,4 +54,4 @@ def allow_mmengine_checkpoints() -> None:
     for core in ('numpy.core', 'numpy._core'):  # The names that NumPy 1 and 2 write.
         pairs.append((_reconstruct, f'{core}.multiarray._reconstruct'))
         pairs.append((_numpy_scalar, f'{core}.multiarray.scalar'))
-    torch.serialization.add_safe_globals(pairs)
+    add_safe_globals(pairs)

@@ -1,7 +1,6 @@
-"""The Poly-NL operator in pure PyTorch: imports nothing of mm*."""
+"""Poly-NL in pure PyTorch."""
 
-from .cpu_library import product_library, set_product_library
-from .naive import poly_nl_reference
 from .poly_nl import poly_nl
+from .reference import poly_nl_reference
 
-__all__ = ['poly_nl', 'poly_nl_reference', 'product_library', 'set_product_library']
+__all__ = ['poly_nl', 'poly_nl_reference']

@@ -1,29 +1,20 @@
 """Poly-NL for any number of spatial axes.
 
 Babiloni et al., "Poly-NL: Linear Complexity Non-Local Layers With 3rd Order Polynomials",
-ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
+ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3. docs/layer.md derives the fast form.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
-from functools import lru_cache
+from contextlib import nullcontext
+from typing import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import traceable
-from .cost import cheaper_method
-from .cpu_library import library_in_use
-from .functions import FORMS, Context, Mix
-from .measured_rates import rates_in_use
-from .naive import poly_nl_reference
-from .parameters import group_parameters
-from .precision import SIXTEEN_BIT, accumulation_dtype
-
-METHODS = ('auto', *FORMS)
+from .compat import autocast_dtype, is_exporting
+from .products import apply_matrix, dense, second_moment, wide_dtype
 
 
 def poly_nl(
@@ -40,94 +31,105 @@ def poly_nl(
     context_norm: Callable[[Tensor], Tensor] | None = None,
     method: str = 'auto',
 ) -> Tensor:
-    """Compute ``Z = alpha X + beta ((Norm(Phi(X W1 + b1 (.) X W2 + b2)) (.) X) W3 + b3)``.
+    """Compute ``Z = alpha X + beta ((norm(Phi(X W1 + b1 * X W2 + b2)) * X) W3 + b3)``.
 
-    Phi is the mean over the N positions, (.) the element-wise product. Without ``context_norm`` it
-    is the paper's formula. Only ``x`` is kept for the backward pass, beside C x C matrices.
-    Gradients of every argument are exact, and so are second ones (gradcheck and gradgradcheck
-    pass): a backward pass that is itself recorded (``create_graph=True``) computes the layer again
-    in operations that autograd knows, at several times the usual memory.
-
-    Sums over positions are kept in float32 for 16-bit inputs, so float16 activations of any size
-    stay finite as long as the result does. Under autocast ``x`` is cast to autocast's dtype, as a
-    convolution's input is (float64 stays); weights are used in the dtype they have.
-
-    While a graph is traced or exported (``torch.jit.trace``, ``torch.onnx``, ``torch.export``), the
-    layer is a handful of plain operations. An input without any element gives an empty result, and
-    zero gradients.
+    Phi is the mean over the N positions, * the element-wise product. Without ``context_norm`` this
+    is the paper's formula. Sums over positions are in float32 for 16-bit inputs. Under autocast
+    ``x`` is cast as a convolution's input is.
 
     Args:
-        x (Tensor): (B, C, *spatial), one or more spatial axes, floating point, any strides.
-        w1, w2, w3 (Tensor): (C, C), stored out x in.
+        x (Tensor): (B, C, *spatial), floating point, any strides.
+        w1, w2, w3 (Tensor): (C, C), stored (out, in).
         alpha, beta (Tensor): One element each.
         b1, b2, b3 (Tensor, optional): (C,). Defaults to None.
-        context_norm (Callable, optional): What normalises the context: any differentiable function
-            (B, C) -> (B, C), such as a ``torch.nn.LayerNorm(C)``. It is called once, outside
-            autocast, with float32 for 16-bit inputs and else the dtype of ``x``. Defaults to None.
-        method (str): The order in which the same function is computed. 'literal': three N C^2
-            products forward and eight backward. 'covariance': two and three, and some C^3 ones.
-            'auto': the cheaper by a measured model (cost.py). Defaults to 'auto'.
+        context_norm (Callable, optional): Norm of the context, (B, C) -> (B, C); it gets float32
+            for 16-bit inputs. Defaults to None.
+        method (str): 'moments' computes the context from ``X^T X``: two N C^2 products and a C^3
+            one. 'projections' computes X W1 and X W2 as published: three N C^2 products. 'auto'
+            takes 'projections' where N < C (N < 2 C in 16 bits on a CPU), 'moments' elsewhere and
+            whenever a graph is exported. Defaults to 'auto'.
 
     Returns:
-        Tensor: Shape, dtype and memory layout of ``x``; under autocast, autocast's dtype.
+        Tensor: Shape, dtype and memory format of ``x``; under autocast, autocast's dtype.
 
     Raises:
         TypeError: ``x`` is not floating point.
-        ValueError: Shapes that do not match, or an unknown ``method``.
+        ValueError: Shapes do not match, or ``method`` is unknown.
     """
-    if method not in METHODS:
-        raise ValueError(f'poly_nl: method={method!r}; accepted: {", ".join(METHODS)}')
-    tracing = torch.jit.is_tracing() or torch.compiler.is_exporting()
-    with _ignore_tracer_warnings() if torch.jit.is_tracing() else nullcontext():
-        p, q = group_parameters(x, w1, w2, w3, alpha, beta, b1, b2, b3)
-        kind = x.device.type
-        autocast = torch.is_autocast_enabled(kind)
-        if autocast and x.dtype in (torch.float32, *SIXTEEN_BIT):
-            x = x.to(torch.get_autocast_dtype(kind))
-        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
-            norm = _identity if context_norm is None else context_norm
-            if tracing:
-                return traceable.mix(x, norm(traceable.context(x, p)), q)
-            if x.numel() == 0:
-                acc = accumulation_dtype(x.dtype)
-                given = (w1, w2, w3, alpha, beta, b1, b2, b3)
-                given = (None if t is None else t.to(x.dtype) for t in given)
-                # The mean over no positions is NaN: 0 keeps a norm's gradients finite.
-                return poly_nl_reference(
-                    x, *given, lambda a: norm(a.nan_to_num().to(acc)).to(a.dtype)
-                )
-            if method == 'auto':
-                wanted = torch.is_grad_enabled() and any(
-                    t is not None and t.requires_grad for t in (x, *p, *q)
-                )
-                case = (x.shape, x.dtype, kind, wanted)
-                if torch.compiler.is_compiling():
-                    method = cheaper_method(*case)
-                else:
-                    method = _cached_method(*case, library_in_use(kind))
-            if torch.is_grad_enabled():
-                context, x = Context.apply(method, x, *p)
-                return Mix.apply(method, x, norm(context), *q)
-            form = FORMS[method]
-            context = form.context(x, p)[0]  # what it keeps besides is released
-            return form.mix(x, norm(context), q)
+    if not torch.jit.is_tracing():  # a tracer warns of every shape that is compared
+        _check(x, method, w1=w1, w2=w2, w3=w3, alpha=alpha, beta=beta, b1=b1, b2=b2, b3=b3)
+    device_type = x.device.type
+    autocast = autocast_dtype(device_type)
+    if autocast is not None and x.dtype != torch.float64:
+        x = x.to(autocast)
+    with nullcontext() if autocast is None else torch.autocast(device_type, enabled=False):
+        tensors = (w1, w2, w3, alpha.reshape(()), beta.reshape(()), b1, b2, b3)
+        wide = wide_dtype(x.dtype)
+        w1, w2, w3, alpha, beta, b1, b2, b3 = (None if t is None else t.to(wide) for t in tensors)
+        x = dense(x)
+        projects = _uses_projections(x, method)
+        if projects:
+            context = (_project(x, w1, b1) * _project(x, w2, b2)).flatten(2).mean(2)
+        else:
+            context, x = _context_by_moments(x, w1, w2, b1, b2)
+        if context_norm is not None:
+            context = context_norm(context)
+        context = beta * context
+        b3 = None if b3 is None else beta * b3
+        if projects and x.dtype == wide:
+            return torch.addcmul(_project(_per_channel(context, x) * x, w3, b3), x, alpha)
+        z = apply_matrix(w3 * context.unsqueeze(1), x, alpha)
+        return z if b3 is None else z + _per_channel(b3.to(z.dtype), x)
 
 
-def _identity(context: Tensor) -> Tensor:
-    return context
+def _uses_projections(x: Tensor, method: str) -> bool:
+    if is_exporting():  # sizes may change
+        return method == 'projections'
+    half_on_cpu = x.device.type == 'cpu' and x.dtype != wide_dtype(x.dtype)
+    few = x.shape[2:].numel() < x.shape[1] * (2 if half_on_cpu else 1)
+    return (method == 'projections' or (method == 'auto' and few)) and x.numel() > 0
 
 
-@lru_cache(maxsize=1024)
-def _cached_method(
-    shape: torch.Size, dtype: torch.dtype, device_type: str, needs_grad: bool, library: str
-) -> str:
-    rates = rates_in_use(device_type, dtype, library)
-    return cheaper_method(shape, dtype, device_type, needs_grad, rates)
+def _context_by_moments(x, w1, w2, b1, b2):
+    """Return the context (B, C), ``a_c = w1_c^T S w2_c`` with ``S = X^T X / N``, and ``x``."""
+    count = x.flatten(2).shape[2]
+    scale = 1.0 / (count if is_exporting() else max(count, 1))
+    second, x = second_moment(x)
+    context = (torch.matmul(w1, second) * w2).sum(2) * scale
+    for bias, weight in ((b1, w2), (b2, w1)):
+        if bias is not None:
+            mean = x.flatten(2).sum(2, dtype=weight.dtype) * scale
+            context = context + bias * (mean @ weight.t())
+    return context if b1 is None or b2 is None else context + b1 * b2, x
 
 
-@contextmanager
-def _ignore_tracer_warnings():
-    """Ignore the tracer's warnings: shapes are only checked, and never end in the graph."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', torch.jit.TracerWarning)
-        yield
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``X W + b``, (B, C, *spatial) in the weight's dtype."""
+    if x.dtype == weight.dtype:
+        columns = x.flatten(2).unsqueeze(2)  # (B, C, 1, N)
+        return F.conv2d(columns, weight[:, :, None, None], bias).reshape(x.shape)
+    y = apply_matrix(weight.expand(len(x), -1, -1), x, widen=True)
+    return y if bias is None else y + _per_channel(bias, x)
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Return (C,) or (B, C) values with axes of one for the spatial ones of ``x``."""
+    return values.reshape(values.shape + (1,) * (x.dim() - 2))
+
+
+def _check(x: Tensor, method: str, alpha: Tensor, beta: Tensor, **tensors: Tensor | None) -> None:
+    if method not in ('auto', 'moments', 'projections'):
+        raise ValueError(f'poly_nl: got method {method!r}, expected auto, moments or projections')
+    if not x.is_floating_point():
+        raise TypeError(f'poly_nl: got x of dtype {x.dtype}, expected floating point')
+    if x.dim() < 3:
+        raise ValueError(f'poly_nl: got x of shape {tuple(x.shape)}, expected (B, C, *spatial)')
+    c = x.shape[1]
+    for name, tensor in tensors.items():
+        expected = (c, c) if name[0] == 'w' else (c,)
+        if tensor is not None and tensor.shape != expected:
+            shapes = f'{name} of shape {tuple(tensor.shape)} for x of shape {tuple(x.shape)}'
+            raise ValueError(f'poly_nl: got {shapes}, expected {expected}')
+    if alpha.numel() != 1 or beta.numel() != 1:
+        shapes = f'alpha of shape {tuple(alpha.shape)} and beta of shape {tuple(beta.shape)}'
+        raise ValueError(f'poly_nl: got {shapes}, expected one element each')

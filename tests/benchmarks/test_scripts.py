@@ -39,7 +39,7 @@ def test_operator(repo_root, tmp_path):
     report = json.loads((tmp_path / 'o.json').read_text())
     names = [row['name'] for row in report['rows']]
     floor = 'floor (2, 5 products)'
-    assert names[:5] == [floor, f'{floor}, channels last', 'covariance', 'literal', 'auto']
+    assert names[:5] == [floor, f'{floor}, channels last', 'moments', 'projections', 'auto']
     assert {'auto, LN', 'conv2d', 'conv2d, channels last', 'auto, channels last'} < set(names)
     assert {'NonLocal2d, embedded', 'NonLocal2d, dot', 'ContextBlock'} <= set(names)
     for row in report['rows'][:2]:
@@ -51,9 +51,8 @@ def test_operator(repo_root, tmp_path):
         assert row['kept'] >= 1
         assert row['peak'] >= 2  # at least the output and the gradient
         assert row['name'] in out
-    covariance, literal = report['rows'][2:4]
-    assert covariance['kept'] < 1.1
-    assert literal['kept'] < 1.01  # the context too, C numbers
+    moments, projections = report['rows'][2:4]
+    assert moments['kept'] < 1.25
     again = run(repo_root, 'operator.py', '--table', tmp_path / 'o.json')
     assert again.strip() == out[out.index('Forward, milliseconds') :].strip()
 
@@ -76,15 +75,7 @@ def test_scaling_draws_a_image(repo_root, tmp_path):
 def test_operator_needs_torch_alone(repo_root):
     out = run(repo_root, 'operator.py', '--quick', before=('-c', WITHOUT_MM))
     assert 'mmcv is not installed: NonLocal2d, embedded, NonLocal2d, dot, ContextBlock' in out
-    assert '| covariance' in out
-
-
-def test_calibrate(repo_root):
-    out = run(repo_root, 'calibrate.py', '--quick', '--dtypes', 'float32')
-    assert ', torch.float32): Rates(' in out
-    assert ' of 8 choices take at most 1.05 x the better form' in out
-    assert 'x the published order by convolutions: ' in out
-    assert 'x the better' in out
+    assert '| moments' in out
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-METHODS = ('literal', 'covariance', 'auto')
+METHODS = ('projections', 'moments', 'auto')
 LAYOUTS = (
     'contiguous',
     'channels_last',
@@ -31,10 +31,11 @@ def make_params(
 
     With ``norm`` two more follow, a LayerNorm's weight and bias: see :func:`with_norm`.
     """
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator('cpu').manual_seed(seed)
 
     def draw(*shape):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+        x = torch.randn(*shape, generator=rng, dtype=torch.float64, device='cpu')
+        return x.to(torch.empty(0).device, dtype)
 
     params = [draw(channels, channels) / channels**0.5 for _ in range(3)]
     params += [draw(1), draw(())]
@@ -62,11 +63,12 @@ def with_norm(function: Callable[..., Tensor], **kwargs) -> Callable[..., Tensor
 
 def make_input(shape: tuple[int, ...], layout: str = 'contiguous', dtype=torch.float64, seed=1):
     """Return a (B, C, H, W) tensor of the given layout in memory, requiring gradients."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator('cpu').manual_seed(seed)
     b, c, h, w = shape
 
     def draw(*shape):
-        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+        x = torch.randn(*shape, generator=rng, dtype=torch.float64, device='cpu')
+        return x.to(torch.empty(0).device, dtype)
 
     x = {
         'contiguous': lambda: draw(b, c, h, w),

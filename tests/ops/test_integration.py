@@ -10,10 +10,9 @@ from poly_nl_cases import make_input, make_params, relative_error, with_grads, w
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from polynl_mmdet.cli.mmdet_tools import leave_process_group
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
-METHODS = ('literal', 'covariance', 'auto')
+METHODS = ('projections', 'moments', 'auto')
 
 
 class Layer(nn.Module):
@@ -42,7 +41,7 @@ def close(a, b):
 
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize(('bias', 'norm'), [(False, False), (True, False), (True, True)])
-@pytest.mark.parametrize('method', ['literal', 'covariance'])
+@pytest.mark.parametrize('method', ['projections', 'moments'])
 def test_compile_in_one_graph(method, bias, norm, channels_last):
     torch._dynamo.reset()
     compiled = torch.compile(with_norm(poly_nl, method=method), fullgraph=True, backend='aot_eager')
@@ -135,11 +134,11 @@ def _replica(rank, folder):
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
     _save_replica_grads(rank, folder)
-    leave_process_group()
+    torch.distributed.destroy_process_group()
 
 
 def _save_replica_grads(rank, folder):
-    layer = nn.parallel.DistributedDataParallel(Layer(8, 'covariance', bias=True, norm=True))
+    layer = nn.parallel.DistributedDataParallel(Layer(8, 'moments', bias=True, norm=True))
     x = make_input((4, 8, 9, 10), dtype=torch.float32).detach()[2 * rank : 2 * rank + 2]
     layer(x).square().mean().backward()
     torch.save([p.grad for p in layer.parameters()], f'{folder}/{rank}.pt')
@@ -147,7 +146,7 @@ def _save_replica_grads(rank, folder):
 
 def test_distributed_data_parallel(tmp_path):
     torch.multiprocessing.spawn(_replica, (str(tmp_path),), nprocs=2)
-    layer = Layer(8, 'covariance', bias=True, norm=True)
+    layer = Layer(8, 'moments', bias=True, norm=True)
     layer(make_input((4, 8, 9, 10), dtype=torch.float32).detach()).square().mean().backward()
     for rank in (0, 1):
         found = torch.load(tmp_path / f'{rank}.pt', weights_only=True)

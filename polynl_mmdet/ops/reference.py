@@ -1,4 +1,4 @@
-"""Poly-NL as the formula reads: what every faster form is compared with.
+"""Poly-NL as the formula reads: what the fast form is tested against.
 
 Babiloni et al., "Poly-NL: Linear Complexity Non-Local Layers With 3rd Order Polynomials",
 ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
@@ -6,7 +6,7 @@ ICCV 2021, https://arxiv.org/abs/2107.02859, Sec. 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Callable
 
 from torch import Tensor
 
@@ -23,20 +23,9 @@ def poly_nl_reference(
     b3: Tensor | None = None,
     context_norm: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Compute ``Z = alpha X + beta ((Norm(Phi(X W1 + b1 (.) X W2 + b2)) (.) X) W3 + b3)``.
+    """Compute ``Z = alpha X + beta ((norm(Phi(X W1 + b1 * X W2 + b2)) * X) W3 + b3)``.
 
-    Phi is the mean over the N positions, (.) the element-wise product, Norm over the C channels.
-    The paper's formula has no norm.
-
-    Args:
-        x (Tensor): (B, C, *spatial), floating point.
-        w1, w2, w3 (Tensor): (C, C), stored out x in.
-        alpha, beta (Tensor): One element each.
-        b1, b2, b3 (Tensor, optional): (C,).
-        context_norm (Callable, optional): (B, C) -> (B, C). Defaults to None: no norm.
-
-    Returns:
-        Tensor: (B, C, *spatial).
+    Arguments and result as in :func:`~polynl_mmdet.ops.poly_nl`.
     """
     rows = x.flatten(2).transpose(1, 2)  # (B, N, C)
     left = rows @ w1.T if b1 is None else rows @ w1.T + b1
