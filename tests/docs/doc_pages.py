@@ -1,4 +1,4 @@
-"""Parse the documentation: code blocks, commands, headings and links."""
+"""Parse the documentation: code blocks, headings and links."""
 
 from __future__ import annotations
 
@@ -8,53 +8,59 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
-    ROOT / 'README.md',
-    ROOT / 'CONTRIBUTING.md',
-    ROOT / 'configs/README.md',
-    *sorted((ROOT / 'docs').glob('*.md')),
-]
+    path
+    for pattern in ('README.md', 'CONTRIBUTING.md', 'docs/*.md', 'configs/**/README.md',
+                    'studies/**/README.md', 'benchmarks/**/README.md')
+    for path in sorted(ROOT.glob(pattern))
+]  # fmt: skip
+SHELLS, PYTHON = ('shell', 'bash', 'sh', 'console'), ('python', 'py')
 
 
-class Block(NamedTuple):
-    """A fenced or indented code block: its page, first line (from 1), language and text."""
+class Step(NamedTuple):
+    """A command line or a Python block: its page, line, whether it is Python, and its text."""
 
     page: Path
     line: int
-    language: str
+    python: bool
     text: str
 
     @property
     def where(self) -> str:
-        """str: for messages and test ids."""
+        """Page and line, for messages."""
         return f'{self.page.relative_to(ROOT)}:{self.line}'
 
 
-def blocks(page: Path) -> list[Block]:
-    """Return every code block of a page."""
-    found, fence, start, language, lines = [], None, 0, '', []
-    previous_blank = True
+def blocks(page: Path) -> list[tuple[int, str, list[str]]]:
+    """Return the first line (from 1), language and lines of each fenced block of a page."""
+    found, fence = [], None
     for number, line in enumerate(page.read_text(encoding='utf-8').splitlines(), 1):
-        mark = re.match(r'\s*(```+|~~~+)(\S*)', line)
-        if fence is not None:
-            if mark and mark[1].startswith(fence) and not mark[2]:
-                found.append(Block(page, start, language, '\n'.join(lines)))
-                fence = None
-            else:
-                lines.append(line)
-        elif mark:
-            fence, language, start, lines = mark[1], mark[2], number + 1, []
-        elif re.match(r' {4}.*\S', line) and (previous_blank or language == 'indented'):
-            if language != 'indented':
-                language, start, lines = 'indented', number, []
-            lines.append(line[4:])
-        elif language == 'indented':
-            found.append(Block(page, start, language, '\n'.join(lines)))
-            language = ''
-        previous_blank = not line.strip()
-    if fence is not None:
-        raise ValueError(f'{page}: a code block that does not end')
-    if language == 'indented':
-        found.append(Block(page, start, language, '\n'.join(lines)))
+        mark = re.match(r'\s*(```+)(\S*)', line)
+        if mark and fence is None:
+            fence = mark[1]
+            found.append((number + 1, mark[2], []))
+        elif mark and mark[1] == fence and not mark[2]:
+            fence = None
+        elif fence is not None:
+            found[-1][2].append(line)
+    assert fence is None, f'{page}: a block that does not end'
+    return found
+
+
+def steps(page: Path) -> list[Step]:
+    """Return the commands and Python blocks of a page in their order."""
+    found = []
+    for start, language, lines in blocks(page):
+        if language in PYTHON:
+            found.append(Step(page, start, True, '\n'.join(lines)))
+        elif language in SHELLS:
+            if language == 'console':  # The other lines are what a command prints.
+                lines = [line[2:] if line.startswith('$ ') else '' for line in lines]
+            number = start
+            for command in re.sub(r'\\\n', '\\\0', '\n'.join(lines)).split('\n'):
+                text = re.sub(r'^#.*|\s+#\s.*', '', command.replace('\\\0', '\\\n')).strip()
+                if text:
+                    found.append(Step(page, number, False, text))
+                number += 1 + command.count('\0')
     return found
 
 
@@ -69,11 +75,8 @@ def headings(page: Path) -> set[str]:
     for title in re.findall(r'^#{1,6}\s+(.+?)\s*#*$', prose(page), flags=re.M):
         title = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', title)
         slug = re.sub(r'[^\w\- ]', '', title.strip().lower()).replace(' ', '-')
-        number, unique = 0, slug
-        while unique in found:
-            number += 1
-            unique = f'{slug}-{number}'
-        found.add(unique)
+        assert slug not in found, f'{page}: two headings {title!r}'
+        found.add(slug)
     return found
 
 
@@ -81,5 +84,4 @@ def links(page: Path) -> list[str]:
     """Return the targets of every link and image of a page."""
     text = re.sub(r'`[^`]*`', '', prose(page))
     found = re.findall(r'!?\[[^\]]*\]\(([^)\s]+)[^)]*\)', text)
-    found += re.findall(r'^\[[^\]]+\]:\s*(\S+)', text, flags=re.M)
     return found + re.findall(r'(?:src|href)="([^"]+)"', text)
