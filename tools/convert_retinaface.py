@@ -3,15 +3,16 @@
     python tools/convert_retinaface.py SRC.pth OUT.pth
 
 SRC is a state dict of biubug6/Pytorch_Retinaface or of its many copies, with MobileNetV1-0.25 or
-ResNet-50, or the ImageNet classifier (MobileNetV1-0.25) from which its trainings start; of that,
-OUT has the backbone, for init_cfg=dict(type='Pretrained', checkpoint=OUT, prefix='backbone.').
-Names every key it could not place, and every weight of the model that got nothing;
-either ends with an error unless --allow-incomplete is given.
+ResNet-50, or a dict that holds one; or the ImageNet classifier (MobileNetV1-0.25) from which its
+trainings start: then OUT has the backbone, for init_cfg=dict(type='Pretrained', checkpoint=OUT,
+prefix='backbone.'). Lists every key that it could not map, and every weight of the model that was
+not filled; either is an error unless --allow-incomplete is given.
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 import re
 from pathlib import Path
 
@@ -19,21 +20,20 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 import polynl_mmdet
-from polynl_mmdet.engine import force_weights_only, load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / 'configs' / 'retinaface'
-# A key that only this backbone has, and the config of the model that its weights fit.
+# A key of this backbone alone, and the config of the model that its weights fit.
 LAYOUTS = (
     ('body.stage1.0.0.weight', 'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'),
     ('body.layer1.0.conv1.weight', 'retinaface_r50_merge-fpn_8xb4-80e_widerface.py'),
 )
-# A key of the ImageNet classifier, whose backbone stands there without 'body.'.
+# A key of the ImageNet classifier, whose backbone has no 'body.' prefix.
 CLASSIFIER = 'stage1.0.0.weight'
-# Pieces of mmcv's ConvModule by their place in a Sequential of convolution, norm, activation.
+# Parts of mmcv's ConvModule by their index in a Sequential of convolution, norm, activation.
 CONV_BN = {'0': 'conv', '1': 'bn'}
 DEPTHWISE = {
     '0': 'depthwise_conv.conv',
@@ -42,7 +42,6 @@ DEPTHWISE = {
     '4': 'pointwise_conv.bn',
 }
 HEADS = {'Class': 'cls', 'Bbox': 'reg', 'Landmark': 'landmark'}
-NUM_CLASS_SCORES = 2
 
 
 def _level(one_based: str) -> int:
@@ -78,49 +77,86 @@ RULES = (
 )
 
 
-def load_source(path: str) -> dict[str, Tensor]:
-    """Load the state dict of a foreign file, without running any code in it.
+def load_source(path: str, trust: bool = False) -> dict[str, Tensor]:
+    """Load the state dict of a file.
 
     Args:
-        path (str): File of torch.save: a state dict, or a dict with one under 'state_dict'.
+        path (str): File of ``torch.save``, a dict of tensors or a dict that holds one; or
+            safetensors.
+        trust (bool): Run the code that unpickling may contain. Defaults to False.
 
     Returns:
         dict[str, Tensor]: On the CPU, without ``module.`` prefixes.
-
-    Raises:
-        InputError: The file is missing, cannot be loaded safely, or holds no state dict.
     """
-    loaded = load_checkpoint(path)
-    state = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not state:
-        raise InputError(path, f'a {type(state).__name__}', 'accepted: a state dict')
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(
-                path, f'{key!r} holds a {type(value).__name__}', 'accepted: a dict of tensors'
-            )
-        whole = value.dtype == torch.int64 and key.endswith('num_batches_tracked')
-        if value.layout != torch.strided or not (value.is_floating_point() or whole):
-            raise InputError(
-                path,
-                f'{key!r} holds {str(value.layout)[6:]} {str(value.dtype)[6:]}',
-                'accepted: dense tensors of floating-point numbers',
-            )
-        if not value.isfinite().all():
-            raise InputError(
-                path, f'{key!r} holds a number that is not finite', 'accepted: finite weights'
-            )
-    plain = {key.removeprefix('module.'): value for key, value in state.items()}
-    if len(plain) != len(state):
-        raise InputError(path, 'keys with and without "module."', 'accepted: one of each')
-    return plain
+    if not Path(path).is_file():
+        raise InputError(f'{path}: no such file')
+    with open(path, 'rb') as file:
+        head = file.read(512)
+    if head.startswith(b'version https://git-lfs'):
+        raise InputError(f'{path}: a Git LFS pointer, not the file: run git lfs pull')
+    if head.lstrip()[:1] == b'<':
+        raise InputError(f'{path}: an HTML page, not a checkpoint: download the file itself')
+    if head[8:9] == b'{':
+        loaded = load_safetensors(path)
+    else:
+        try:
+            loaded = torch.load(path, map_location='cpu', weights_only=not trust)
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            RuntimeError,
+            ValueError,
+            pickle.UnpicklingError,
+        ) as error:
+            refused = re.search(r'Unsupported (?:global: GLOBAL|class) (\S+)', str(error))
+            if refused:
+                reason = f'holds {refused[1]}, which torch.load(weights_only=True) does not allow'
+                raise InputError(f'{path}: {reason}; --trust loads a file that you trust') from None
+            # The reasons of a damaged file are long, and speak of weights_only.
+            raise InputError(f'{path}: not a checkpoint of torch.save') from None
+        except (ImportError, AttributeError) as error:  # With trust: a whole module.
+            reason = f'cannot be loaded here ({error}): save the state_dict() of the model'
+            raise InputError(f'{path}: {reason}') from None
+    state = find_state_dict(loaded, path)
+    return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 
-def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def load_safetensors(path: str) -> dict[str, Tensor]:
+    """Load a file of safetensors."""
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise InputError(f'{path}: safetensors; pip install safetensors') from None
+    return load_file(path)
+
+
+def find_state_dict(loaded: object, path: str) -> dict[str, Tensor]:
+    """Return a dict of tensors, or the one that is a value of a dict."""
+    if isinstance(loaded, nn.Module):
+        return loaded.state_dict()
+    if not isinstance(loaded, dict):
+        raise InputError(f'{path}: got a {type(loaded).__name__}, expected a dict of tensors')
+    inside = {'': loaded, **loaded}
+    found = {
+        key: value
+        for key, value in inside.items()
+        if isinstance(value, dict) and value and all(isinstance(v, Tensor) for v in value.values())
+    }
+    found = {'state_dict': found['state_dict']} if 'state_dict' in found else found
+    if len(found) != 1:
+        raise InputError(
+            f'{path}: got {len(found)} dicts of tensors in keys {list(loaded)[:8]}, expected one'
+        )
+    return next(iter(found.values()))
+
+
+def convert(source: dict[str, Tensor], num_classes: int = 1) -> tuple[dict[str, Tensor], list[str]]:
     """Rename every key, and put class scores in this project's order.
 
     Args:
         source (dict[str, Tensor]): As :func:`load_source` returns it.
+        num_classes (int): Classes without the background. Defaults to 1.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: The new state dict, and source keys without a place.
@@ -135,41 +171,34 @@ def convert(source: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         else:
             unplaced.append(key)
             continue
-        paired = value.dim() and len(value) % NUM_CLASS_SCORES == 0
-        if target.startswith('bbox_head.conv_cls.') and paired:
-            # An anchor's two scores: background first there, last in mmdet.
-            value = value.reshape(-1, NUM_CLASS_SCORES, *value.shape[1:]).flip(1)
-            value = value.reshape(-1, *value.shape[2:])
+        scores = num_classes + 1
+        if target.startswith('bbox_head.conv_cls.') and len(value) % scores == 0:
+            # The scores of an anchor: background first there, last in mmdet.
+            value = value.unflatten(0, (-1, scores)).roll(-1, 1).flatten(0, 1)
         placed[target] = value.contiguous()
     return placed, unplaced
 
 
-def expected_weights(config: str) -> dict[str, torch.Size]:
-    """Return the shape of each weight of a config's model.
-
-    Raises:
-        InputError: The config does not exist.
-    """
+def build_model(config: str) -> nn.Module:
+    """Build a config's model, without pretrained weights."""
     if not Path(config).is_file():
-        raise InputError(config, 'no such config')
+        raise InputError(f'{config}: no such config')
     cfg = Config.fromfile(config)
-    cfg.model.backbone.init_cfg = None  # nothing is downloaded to look at shapes
-    return {key: value.shape for key, value in MODELS.build(cfg.model).state_dict().items()}
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    if model.bbox_head.use_sigmoid_cls:
+        raise InputError(f'{config}: bbox_head has sigmoid scores, expected softmax as in SRC')
+    return model
 
 
 def find_config(source: dict[str, Tensor], path: str) -> str:
-    """Find the config of the model that a source state dict belongs to.
-
-    Raises:
-        InputError: It has neither backbone.
-    """
+    """Find the config of the model that a source state dict belongs to."""
     for key, name in LAYOUTS:
         if key in source:
             return str(CONFIG_DIR / name)
     raise InputError(
-        path,
-        f'{len(source)} keys, such as {next(iter(source))!r}, and neither backbone',
-        f'accepted: a RetinaFace state dict with {" or ".join(key for key, _ in LAYOUTS)}',
+        f'{path}: got {len(source)} keys such as {next(iter(source))!r}, expected a RetinaFace '
+        'with ' + ' or '.join(key for key, _ in LAYOUTS)
     )
 
 
@@ -192,29 +221,33 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument(
         '--allow-incomplete',
         action='store_true',
-        help='write OUT even if a key has no place or a weight of the model gets nothing',
+        help='write OUT even if a key has no place or a weight of the model is not filled',
+    )
+    parser.add_argument(
+        '--trust', action='store_true', help='load SRC with pickle, which can run code in it'
     )
     opts = parser.parse_args(args)
     if Path(opts.out).resolve() == Path(opts.src).resolve():
-        raise InputError('OUT', f'{opts.out}, the source itself', 'accepted: another file')
+        raise InputError(f'OUT: {opts.out} is SRC, expected another file')
     register_all_modules()
-    force_weights_only()
 
-    source = load_source(opts.src)
+    source = load_source(opts.src, opts.trust)
     classifier = CLASSIFIER in source
     if classifier:
-        print('ImageNet classifier: its last layer, fc, has no place in a detector')
+        print('ImageNet classifier: its last layer, fc, is not used')
         source = {f'body.{key}': value for key, value in source.items() if key[:3] != 'fc.'}
     config = opts.config or find_config(source, opts.src)
-    state, unplaced = convert(source)
-    expected = expected_weights(config)
+    model = build_model(config)
+    num_classes = model.bbox_head.num_classes
+    state, unplaced = convert(source, num_classes)
+    expected = {key: value.shape for key, value in model.state_dict().items()}
     if classifier:
         expected = {key: shape for key, shape in expected.items() if key.startswith('backbone.')}
-    # Counters of batches seen: nothing in the model depends on them.
+    # Counters of batches: not used by the model.
     counters = {key for key in expected if key.endswith('num_batches_tracked')}
     unplaced += [f'{key} (the model has no such weight)' for key in state.keys() - expected.keys()]
     misfits = [
-        f'{key}: {tuple(state[key].shape)}, the model has {tuple(expected[key])}'
+        f'{key}: got {tuple(state[key].shape)}, expected {tuple(expected[key])}'
         for key in sorted(state.keys() & expected.keys())
         if state[key].shape != expected[key]
     ]
@@ -223,14 +256,13 @@ def main(args: list[str] | None = None) -> None:
 
     print_keys('Source keys without a place', unplaced)
     print_keys('Weights of another shape', misfits)
-    print_keys('Weights of the model that got nothing', missing)
+    print_keys('Weights of the model that are not filled', missing)
     problems = len(unplaced) + len(misfits) + len(missing)
     if problems and not opts.allow_incomplete:
         raise InputError(
-            opts.src,
-            f'{len(unplaced)} keys without a place, {len(misfits)} of another shape, '
-            f'{len(missing)} weights without a source for {config}; nothing written',
-            'accepted: a complete match, or --allow-incomplete',
+            f'{opts.src}: {len(unplaced)} keys without a place, {len(misfits)} of another shape, '
+            f'{len(missing)} weights of {config} not filled; nothing written, --allow-incomplete '
+            'writes it'
         )
     out = Path(opts.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +270,7 @@ def main(args: list[str] | None = None) -> None:
         'converted_from': Path(opts.src).name,
         'polynl_mmdet_version': polynl_mmdet.__version__,
     }
-    if not classifier:
+    if not classifier and num_classes == 1:
         meta['dataset_meta'] = {'classes': ('face',), 'palette': [(220, 20, 60)]}
     torch.save({'meta': meta, 'state_dict': state}, out)
     print(f'{len(state)} of {len(expected)} weights placed -> {out}\nconfig: {config}')

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
-import pickle
 from pathlib import Path
 
 import cv2
@@ -154,11 +154,77 @@ def test_unknown_missing_and_misshapen_keys_are_named(tool, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert 'body.fc.weight' in printed
     assert 'neck.0.merge_convs.0.conv.weight' in printed
-    assert 'bbox_head.conv_reg.0.bias: (12,), the model has (8,)' in printed
+    assert 'bbox_head.conv_reg.0.bias: got (12,), expected (8,)' in printed
     tool.main([str(src), str(out), '--allow-incomplete'])
     kept = torch.load(out, weights_only=True)['state_dict']
     assert 'bbox_head.conv_reg.0.bias' not in kept
     assert 'backbone.stage1.0.conv.weight' in kept
+
+
+@pytest.mark.parametrize('num_classes', [1, 2, 5])
+def test_any_number_of_classes(tool, tmp_path, num_classes):
+    """The score of each class and anchor is the same number as in the source."""
+    state = source_state('mobilenet')
+    scores = num_classes + 1
+    for level in range(3):
+        conv(state, f'ClassHead.{level}.conv1x1', 2 * scores, 64, 1, bias=True)
+    src, out, config = tmp_path / 'src.pth', tmp_path / 'out.pth', tmp_path / 'classes.py'
+    torch.save(state, src)
+    config.write_text(
+        f"_base_ = '{MOBILENET}'\nmodel = dict(bbox_head=dict(num_classes={num_classes}))"
+    )
+    tool.main([str(src), str(out), '--config', str(config)])
+    model = build(config)
+    content = torch.load(out, weights_only=True)
+    model.load_state_dict(content['state_dict'])
+    assert ('dataset_meta' in content['meta']) == (num_classes == 1)
+    maps = [torch.randn(2, 64, 8 >> level, 8 >> level) for level in range(3)]
+    for level, found in enumerate(model.bbox_head(maps)[0]):
+        theirs = torch.nn.functional.conv2d(
+            maps[level],
+            state[f'ClassHead.{level}.conv1x1.weight'],
+            state[f'ClassHead.{level}.conv1x1.bias'],
+        )
+        theirs = theirs.unflatten(1, (2, scores)).softmax(2)
+        found = found.unflatten(1, (2, scores)).softmax(2)
+        torch.testing.assert_close(found[:, :, -1], theirs[:, :, 0])
+        torch.testing.assert_close(found[:, :, :-1], theirs[:, :, 1:])
+    if num_classes != 1:
+        with pytest.raises(InputError, match='6 of another shape'):
+            tool.main([str(src), str(out)])
+
+
+def test_scores_of_two_anchors_and_two_classes(tool):
+    bias = torch.tensor([0.0, 1, 2, 10, 11, 12])
+    found, _ = tool.convert({'ClassHead.0.conv1x1.bias': bias}, num_classes=2)
+    assert found['bbox_head.conv_cls.0.bias'].tolist() == [1, 2, 0, 11, 12, 10]
+
+
+def test_another_number_of_classes_or_sigmoid_scores_are_rejected(tool, tmp_path):
+    torch.save(source_state('mobilenet'), tmp_path / 'src.pth')
+    config = tmp_path / 'config.py'
+    for options, says in (
+        ('num_classes=2', '6 of another shape'),
+        ('loss_cls=dict(use_sigmoid=True)', 'sigmoid scores, expected softmax'),
+    ):
+        config.write_text(f"_base_ = '{MOBILENET}'\nmodel = dict(bbox_head=dict({options}))")
+        with pytest.raises(InputError, match=says):
+            tool.main([f'{tmp_path}/src.pth', f'{tmp_path}/out.pth', '--config', str(config)])
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda state: {'epoch': 12, 'model': state},
+        lambda state: {'net': state, 'optimizer': {'state': {}, 'param_groups': [1]}, 'lr': 0.1},
+        lambda state: {'state_dict': state, 'ema': dict(state), 'args': ['a']},
+        lambda state: {'weights': {f'module.{key}': value for key, value in state.items()}},
+    ],
+)
+def test_the_state_dict_is_found_in_a_checkpoint(tool, tmp_path, wrap):
+    torch.save(wrap(source_state('mobilenet')), tmp_path / 'src.pth')
+    tool.main([str(tmp_path / 'src.pth'), str(tmp_path / 'out.pth')])
+    assert (tmp_path / 'out.pth').is_file()
 
 
 class Trap:
@@ -171,35 +237,71 @@ class Trap:
         return (open, (str(self.path), 'w'))
 
 
-def test_bad_files(tool, tmp_path):
-    out = str(tmp_path / 'out.pth')
+LFS = b'version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 1789735\n'
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        (LFS, 'a Git LFS pointer, not the file: run git lfs pull'),
+        (b'<!DOCTYPE html><html><head><title>Virus scan warning', 'an HTML page, not a checkpoint'),
+        (b'\n<html>', 'an HTML page'),
+        (b'', 'not a checkpoint of torch.save'),
+        (b'not a checkpoint', 'not a checkpoint of torch.save'),
+        (b'PK\x03\x04' + bytes(200), 'not a checkpoint of torch.save'),
+        ({}, 'got 0 dicts of tensors'),
+        ({'epoch': 3}, r"got 0 dicts of tensors in keys \['epoch'\], expected one"),
+        ({'a': {'w': torch.ones(1)}, 'b': {'w': torch.ones(1)}}, 'got 2 dicts of tensors'),
+        ([1, 2], 'got a list, expected a dict of tensors'),
+        ({'conv1.weight': torch.zeros(1)}, "got 1 keys such as 'conv1.weight', expected a Retina"),
+    ],
+    ids=str,
+)
+def test_what_is_no_checkpoint_is_named(tool, tmp_path, content, says):
+    path = tmp_path / 'src.pth'
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(InputError, match=says) as caught:
+        tool.main([str(path), str(tmp_path / 'out.pth')])
+    assert str(caught.value).startswith(f'{path}: ')
+    assert 'trust' not in str(caught.value)
+
+
+def test_safetensors(tool, tmp_path):
+    try:
+        from safetensors.torch import save_file
+    except ModuleNotFoundError:
+        header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        (tmp_path / 'a.safetensors').write_bytes(
+            len(header).to_bytes(8, 'little') + header + b'0000'
+        )
+        with pytest.raises(InputError, match='pip install safetensors'):
+            tool.load_source(str(tmp_path / 'a.safetensors'))
+    else:
+        save_file(source_state('mobilenet'), tmp_path / 'a.safetensors')
+        tool.main([str(tmp_path / 'a.safetensors'), str(tmp_path / 'out.pth')])
+
+
+def test_code_in_a_file_runs_with_trust_alone(tool, tmp_path):
+    path, out = tmp_path / 'src.pth', str(tmp_path / 'out.pth')
+    torch.save({'body.conv1.weight': Trap(tmp_path / 'ran')}, path)
+    with pytest.raises(InputError, match=r'holds \S*open, which .* --trust loads'):
+        tool.main([str(path), out])
+    assert not (tmp_path / 'ran').exists()
+    torch.save({'args': argparse.Namespace(lr=1), 'model': source_state('mobilenet')}, path)
+    with pytest.raises(InputError, match='holds argparse.Namespace, .* --trust loads'):
+        tool.main([str(path), out])
+    tool.main([str(path), out, '--trust'])
+
+
+def test_files_that_are_not_there(tool, tmp_path):
+    state, out = tmp_path / 'state.pth', str(tmp_path / 'out.pth')
+    torch.save(source_state('mobilenet'), state)
     with pytest.raises(InputError, match='no such file'):
         tool.main([str(tmp_path / 'none.pth'), out])
-    trap = tmp_path / 'trap.pth'
-    with trap.open('wb') as file:
-        pickle.dump({'body.conv1.weight': Trap(tmp_path / 'ran')}, file)
-    with pytest.raises(InputError, match='refused'):
-        tool.main([str(trap), out])
-    torch.save({'a': Trap(tmp_path / 'ran')}, trap)
-    with pytest.raises(InputError, match='refused, it wants'):
-        tool.main([str(trap), out])
-    assert not (tmp_path / 'ran').exists()
-    other = tmp_path / 'other.pth'
-    torch.save({'conv1.weight': torch.zeros(1)}, other)
-    with pytest.raises(InputError, match='neither backbone'):
-        tool.main([str(other), out])
-    torch.save({'epoch': 3}, other)
-    with pytest.raises(InputError, match='a dict of tensors'):
-        tool.main([str(other), out])
-    torch.save([1, 2], other)
-    with pytest.raises(InputError, match='a state dict'):
-        tool.main([str(other), out])
-    with pytest.raises(InputError, match='the source itself'):
-        tool.main([str(other), str(other)])
-    state = tmp_path / 'state.pth'
-    torch.save(source_state('mobilenet'), state)
     with pytest.raises(InputError, match='no such config'):
         tool.main([str(state), out, '--config', str(tmp_path / 'none.py')])
+    with pytest.raises(InputError, match='is SRC, expected another file'):
+        tool.main([str(state), str(state)])
 
 
 def detect(model, path):
