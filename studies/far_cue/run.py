@@ -1,22 +1,18 @@
-"""Does a detector learn classes that something far away decides? With and without a layer.
+"""Does a detector learn classes that something far away decides, with and without a layer?
 
-    python -m studies.far_cue.run --output far_cue_detection.json
+    python -m studies.far_cue.run --output far_cue.json    # 55 trainings of 4 minutes
+    python -m studies.far_cue.run --quick                  # seconds: does it run?
+    python -m studies.far_cue.run --table studies/far_cue/results/far_cue_detection.json
 
-Draws the far-cue images, trains a small Mask R-CNN (mask-rcnn_far-cue.py) for every
-learning rate, seed and layer by tools/train.py, and prints a table of COCO metrics. Without a layer
-the shapes can be found but their class only guessed. Each finished run is stored at once; the same
-command goes on where it stopped.
+Draws the images, trains a small Mask R-CNN (mask-rcnn_far-cue.py) for every learning rate, seed and
+layer, and prints a table. The same command continues an interrupted study.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,12 +23,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from benchmarks.measure import machine, markdown
-from polynl_mmdet.errors import InputError, one_line_errors
+from polynl_mmdet.errors import one_line_errors
+from polynl_mmdet.runs import markdown, mean_and_spread, read_log
 from studies.far_cue.images import MIN_DISTANCE, make_far_cue
-from studies.runs import mean_and_spread, read_config, run_all, run_name, take_up
+from studies.runs import machine, read_config, run_all, run_name, run_tool, stored_runs
 
-ROOT = Path(__file__).parents[2]
 DATA = Path('data/toy_far_cue')
 CONFIG = Path(__file__).with_name('mask-rcnn_far-cue.py')
 NON_LOCAL = dict(type='NonLocal2d', reduction=2, mode='embedded_gaussian')
@@ -45,10 +40,9 @@ LAYERS: dict[str, dict | None] = {
     'ContextBlock': dict(type='ContextBlock', ratio=1.0 / 4),
 }
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
-# A box AP50 that a detector which guesses between two classes does not reach.
+# Guessing between two classes does not reach this box AP50.
 LEARNT = 0.9
-# Pixels that a proposal which counts as right can reach beyond its shape (its own size at most),
-# and a cell of interpolation.
+# Pixels that a proposal with IoU 0.5 reaches beyond its shape, and one cell of interpolation.
 BEYOND_SHAPE = 32 + 8
 
 
@@ -60,48 +54,8 @@ def config_of(layer: str) -> Config:
     return cfg
 
 
-class _Pyramid(nn.Module):
-    """Backbone and neck of a detector."""
-
-    def __init__(self, model: dict) -> None:
-        super().__init__()
-        init_default_scope('mmdet')
-        self.backbone = MODELS.build(model['backbone'])
-        self.neck = MODELS.build(model['neck'])
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.neck(self.backbone(x))
-
-
-def reach(config: Config, size: int = 512) -> int:
-    """How far from a feature's place in the image a pixel can be that it depends on.
-
-    An image column of NaN makes all features that see it NaN, through any convolution, pooling
-    and activation.
-
-    Args:
-        config (Config): A detector's config with backbone and neck.
-        size (int): Side of the image, more than twice the result. Defaults to 512.
-
-    Returns:
-        int: Pixels, the most over the pyramid's levels.
-    """
-    pyramid = _Pyramid(config.model).eval()
-    farthest = 0.0
-    with torch.no_grad():
-        for column in range(size // 2, size // 2 + 8):
-            x = torch.zeros(1, 3, 64, size)
-            x[..., column] = float('nan')
-            for level in pyramid(x):
-                stride = size / level.shape[3]
-                seen = level.isnan().any(dim=1)[0].any(dim=0).nonzero().flatten()
-                distances = ((seen + 0.5) * stride - 0.5 - column).abs()
-                farthest = max(farthest, float(distances.max()))
-    return round(farthest)
-
-
 def config_of_run(layer: str, rate: float, seed: int, epochs: int) -> Config:
-    """Config: of one training, whose arguments are those of :func:`train`."""
+    """Config: one training; the arguments are those of :func:`train`."""
     cfg = config_of(layer)
     data = f'{DATA.resolve()}/'
     for part in ('train', 'val', 'test'):
@@ -116,93 +70,101 @@ def config_of_run(layer: str, rate: float, seed: int, epochs: int) -> Config:
     return cfg
 
 
-def train(layer: str, rate: float, seed: int, epochs: int) -> dict:
-    """Train one detector in a process of its own.
+def reach(cfg: Config, size: int = 512) -> int:
+    """Measure how far away a pixel can be that a feature of the pyramid depends on.
+
+    An image column of NaN makes all features that depend on it NaN.
+
+    Args:
+        cfg (Config): A detector with backbone and neck.
+        size (int): Side of the image, more than twice the result. Defaults to 512.
+
+    Returns:
+        int: Pixels, the maximum over the levels.
+    """
+    init_default_scope('mmdet')
+    pyramid = nn.Sequential(MODELS.build(cfg.model.backbone), MODELS.build(cfg.model.neck)).eval()
+    farthest = 0.0
+    with torch.no_grad():
+        for column in range(size // 2, size // 2 + 8):
+            x = torch.zeros(1, 3, 64, size)
+            x[..., column] = float('nan')
+            for level in pyramid(x):
+                stride = size / level.shape[3]
+                columns = level.isnan().any(dim=1)[0].any(dim=0).nonzero().flatten()
+                distances = ((columns + 0.5) * stride - 0.5 - column).abs()
+                farthest = max(farthest, float(distances.max()))
+    return round(farthest)
+
+
+def train(layer: str, rate: float, seed: int, epochs: int) -> dict[str, float]:
+    """Train one detector.
 
     Args:
         layer (str): A key of LAYERS.
-        rate (float): Learning rate of the layer's own parameters, in multiples of the network's.
-        seed (int): Of weights and order of the images.
-        epochs (int): How long.
+        rate (float): The layer's learning rate relative to the network's.
+        seed (int): Of weights and image order.
+        epochs (int): Of 50 iterations.
 
     Returns:
-        dict: METRICS of the last epoch, between 0 and 1, ``step_s`` (median seconds a training
-        step) and ``minutes``.
-
-    Raises:
-        InputError: Training failed.
+        dict: METRICS of the last epoch and ``step_s``, median seconds per iteration.
     """
-    work_dir = Path('work_dirs/far_cue_detection', f'{layer}-{rate:g}-{seed}')
+    work_dir = Path('work_dirs/far_cue', f'{layer}-{rate:g}-{seed}')
     work_dir.mkdir(parents=True, exist_ok=True)
-    config = work_dir / 'config.py'
+    config = work_dir.parent / f'{work_dir.name}.py'
     config_of_run(layer, rate, seed, epochs).dump(config)
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config)]
-    command += ['--work-dir', str(work_dir)]
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    started = time.monotonic()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ['no output'])[-1]
-        raise InputError(f'training {layer}, seed {seed}', last, f'see {work_dir}')
-    log = max(work_dir.glob('*/vis_data/scalars.json'))
-    records = [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()]
-    last = next(record for record in reversed(records) if 'coco/segm_mAP' in record)
-    return {
-        **{name: last[f'coco/{name}'] for name in METRICS},
-        'step_s': statistics.median(record['time'] for record in records if 'loss' in record),
-        'minutes': (time.monotonic() - started) / 60,
-    }
+    run_tool('train.py', config, '--work-dir', work_dir)
+    training, validation = read_log(work_dir)
+    metrics = {name: validation[-1][f'coco/{name}'] for name in METRICS}
+    return {**metrics, 'step_s': statistics.median(record['time'] for record in training)}
 
 
 def table(report: dict) -> str:
-    """Return a row a layer and learning rate, mean and spread over the seeds."""
+    """Return one row per layer and learning rate."""
     rows = []
     for layer in LAYERS:
         for rate in report['rates'] if layer != 'none' else report['rates'][:1]:
-            begin = run_name((layer, rate, ''))
-            runs = [run for name, run in report['runs'].items() if name.startswith(begin)]
+            prefix = run_name((layer, rate, ''))
+            runs = [run for name, run in report['runs'].items() if name.startswith(prefix)]
             cells = [mean_and_spread([run[metric] for run in runs]) for metric in METRICS]
             learnt = sum(run['bbox_mAP_50'] > LEARNT for run in runs)
             shown = '' if layer == 'none' else f'{rate:g} x'
-            rows.append([layer, shown, *cells, f'{learnt} of {len(runs)}' if runs else 'not run'])
-    return markdown(['layer', 'learning rate', *METRICS, 'learnt it'], rows)
+            rows.append([layer, shown, *cells, f'{learnt} of {len(runs)}'])
+    return markdown(['layer', 'learning rate', *METRICS, 'learnt'], rows)
 
 
 def main() -> None:
-    """Prepare data and results, run what is left, print the table."""
+    """Run the study of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--output', type=Path, default=Path('far_cue_detection.json'))
+    parser.add_argument('--output', type=Path, default=Path('far_cue.json'))
+    parser.add_argument('--table', type=Path, metavar='JSON', help='print stored results only')
+    parser.add_argument('--quick', action='store_true', help='1 seed, 1 epoch of 16 images')
     parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
-    parser.add_argument(
-        '--rates',
-        type=float,
-        nargs='+',
-        default=[1.0, 10.0],
-        help="learning rates of the layer's own parameters, in the network's (default: 1 10)",
-    )
-    parser.add_argument('--seeds', type=int, default=5, help='runs a rate (default: 5)')
-    parser.add_argument('--epochs', type=int, default=6, help='50 steps each (default: 6)')
-    parser.add_argument('--workers', type=int, default=2, help='runs at a time (default: 2)')
+    parser.add_argument('--rates', type=float, nargs='+', default=[1.0, 10.0])
+    parser.add_argument('--seeds', type=int, default=5)
+    parser.add_argument('--epochs', type=int, default=6, help='of 50 iterations (default: 6)')
+    parser.add_argument('--workers', type=int, default=2, help='trainings at a time')
     args = parser.parse_args()
-    if not (DATA / 'annotations').exists():
-        make_far_cue(DATA, 400, 100)
+    if args.table:
+        print(table(json.loads(args.table.read_text(encoding='utf-8'))))
+        return
+    images = (400, 100)
+    if args.quick:
+        images, args.seeds, args.epochs, args.rates = (16, 4), 1, 1, [1.0]
+    make_far_cue(DATA, *images)
     report = {
-        'command': ' '.join(['python -m studies.far_cue.run', *sys.argv[1:]]),
-        'machine': dict(machine('cpu'), threads=1, workers=args.workers),
+        'machine': machine(args.workers),
         'epochs': args.epochs,
         'rates': args.rates,
         'reach': reach(config_of('none')),
         'distance': MIN_DISTANCE,
     }
-    if report['reach'] + BEYOND_SHAPE >= MIN_DISTANCE:
-        raise InputError(str(CONFIG), f'reaches {report["reach"]} pixels')
-    report['runs'] = take_up(report, args.output, 'epochs')
+    report['runs'] = stored_runs(report, args.output, 'epochs')
     print(
         f'without a layer a feature reaches {report["reach"]} pixels, a proposal at most '
-        f'{BEYOND_SHAPE} beyond its shape; the cue is {MIN_DISTANCE} or more away',
-        flush=True,
+        f'{BEYOND_SHAPE} beyond its shape; the cue is at least {MIN_DISTANCE} away'
     )
 
     def jobs(report: dict) -> list[tuple]:

@@ -1,23 +1,21 @@
-"""The trunk of the long-range study, its receptive field, and the layers that are compared."""
+"""The network of the long-range study and the layers that are compared."""
 
 from __future__ import annotations
 
 import copy
 
-import mmcv.cnn.bricks  # noqa: F401  Registers mmcv's layers.
+import mmcv.cnn.bricks  # noqa: F401  registers mmcv's layers
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-import polynl_mmdet.layers  # noqa: F401  Registers ours.
+import polynl_mmdet.layers  # noqa: F401  registers ours
 
-# mmcv's layer begins as the identity by a scalar of 0, which teaches little at first: here its last
-# matrix is 0 instead, as in all other layers that have one.
+# mmcv's layer starts as the identity by a scalar of 0; here by a last matrix of 0, as the others.
 ZERO_MATRIX = 'GeneralizedAttention-W0'
 CHANNELS = 32
 CLASSES = 2
-# Capacity: every layer at its fullest within MAX_PARAMETERS, which mmcv's GeneralizedAttention
-# needs with all of its four terms; the grid of Spatial Bias follows from it too.
+# Every layer is as large as this limit allows.
 MAX_PARAMETERS = 5500
 LAYERS: dict[str, dict | None] = {
     'none': None,
@@ -54,12 +52,12 @@ def build_layer(name: str) -> nn.Module:
 
 
 def layer_parameters(name: str) -> int:
-    """int: learned numbers in the layer."""
+    """int: parameters of the layer."""
     return sum(p.numel() for p in build_layer(name).parameters())
 
 
 def build_trunk() -> nn.Sequential:
-    """Two 3 x 3 convolutions on a torus: no border tells a position."""
+    """Two 3 x 3 convolutions on a torus: no border reveals a position."""
     parts: list[nn.Module] = []
     for inputs in (3, CHANNELS):
         conv = nn.Conv2d(inputs, CHANNELS, 3, padding=1, padding_mode='circular', bias=False)
@@ -90,14 +88,11 @@ class Probe(nn.Module):
 def receptive_field(trunk: nn.Module, size: int = 31) -> int:
     """Side of the square of input pixels that one output pixel depends on.
 
-    Taken from the gradient of a copy with positive weights, where nothing cancels.
+    Measured by the gradient of a copy with positive weights, where nothing cancels.
 
     Args:
         trunk (nn.Module): (B, 3, H, W) -> (B, C, H, W).
-        size (int): Side of the input, more than the receptive field. Defaults to 31.
-
-    Returns:
-        int: Pixels.
+        size (int): Side of the input, larger than the receptive field. Defaults to 31.
     """
     positive = copy.deepcopy(trunk).double().eval()
     with torch.no_grad():
@@ -107,5 +102,5 @@ def receptive_field(trunk: nn.Module, size: int = 31) -> int:
     x = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
     centre = positive(x)[0, :, size // 2, size // 2].sum()
     (gradient,) = torch.autograd.grad(centre, x)
-    touched = gradient[0].abs().sum(dim=0) > 0
-    return max(int(touched.any(dim=axis).sum()) for axis in (0, 1))
+    reached = gradient[0].abs().sum(dim=0) > 0
+    return max(int(reached.any(dim=axis).sum()) for axis in (0, 1))

@@ -1,18 +1,19 @@
-"""What each non-local layer can and cannot do, on tasks that a local trunk cannot solve.
+"""Which dependencies can each non-local layer learn that convolutions cannot?
 
-    python -m studies.long_range.run --quick --output quick.json   # at most half an hour, two cores
-    python -m studies.long_range.run --output full.json            # hours
+    python -m studies.long_range.run --output full.json             # hours
+    python -m studies.long_range.run --short --output short.json    # half an hour on two cores
+    python -m studies.long_range.run --quick                        # seconds: does it run?
+    python -m studies.long_range.run --table studies/long_range/results/short.json
 
-Every layer gets the same trunk, head, data, steps, learning rates to choose from and seeds. Each
-finished run is stored at once; the same command goes on where it stopped. ``--table`` prints the
-tables of a stored file.
+All layers get the same trunk, head, data, steps, learning rates to choose from and seeds. The same
+command continues an interrupted study.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -22,37 +23,30 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from benchmarks.measure import machine, markdown
 from polynl_mmdet.errors import InputError, one_line_errors
-from studies.long_range.model import (
-    LAYERS,
-    MAX_PARAMETERS,
-    Probe,
-    build_trunk,
-    layer_parameters,
-    receptive_field,
-)
+from polynl_mmdet.runs import markdown, mean_and_spread
+from studies.long_range.model import LAYERS, Probe, build_trunk, layer_parameters, receptive_field
 from studies.long_range.tasks import NO_LABEL, TASKS, deciding_distance, draw
-from studies.runs import mean_and_spread, run_all, run_name, store, stored, take_up
+from studies.runs import machine, run_all, run_name, stored_runs
 
-QUICK = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, images=512)
 FULL = dict(size=24, batch=16, steps=2000, rates=[1e-3, 3e-3, 1e-2], seeds=5, images=2048)
-SEARCH_SEED = 1000  # Of the runs that choose a learning rate; tests use other data.
+SHORT = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, images=512)
+QUICK = dict(size=18, batch=16, steps=3, rates=[3e-3], seeds=1, images=64)
+SEARCH_SEED = 1000  # of the runs that choose a learning rate
 
 
-def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict:
-    """Train one model and test it on images that it has not seen.
+def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict[str, float]:
+    """Train one model and test it on new images.
 
     Args:
         task (str): A key of TASKS.
         layer (str): A key of LAYERS.
-        rate (float): Highest learning rate of Adam; 5 % linear warm-up, then a cosine to 0.
-        seed (int): Of weights, training images and test images.
-        settings (dict): QUICK, FULL or the like.
+        rate (float): Peak learning rate of Adam: 5 % linear warm-up, then cosine decay to 0.
+        seed (int): Of weights and images.
+        settings (dict): FULL, SHORT or QUICK.
 
     Returns:
-        dict: ``accuracy`` over the labelled pixels, last ``loss`` (mean of 20 steps) and median
-        milliseconds a step, ``step_ms``.
+        dict: ``accuracy`` (0 to 1), ``loss`` (mean of the last 20) and ``step_ms`` (median).
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -89,7 +83,7 @@ def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict
 
 @torch.no_grad()
 def accuracy(model: Probe, task: str, settings: dict, rng: torch.Generator) -> float:
-    """float: share of labelled pixels that get their class, over new images."""
+    """float: share of labelled pixels with the right class, over new images."""
     model.eval()
     right = total = 0
     for _ in range(-(-settings['images'] // 64)):
@@ -100,101 +94,84 @@ def accuracy(model: Probe, task: str, settings: dict, rng: torch.Generator) -> f
     return right / total
 
 
-def best_rate(task: str, layer: str, results: dict) -> float:
-    """float: the learning rate with the best accuracy in the search; the lower one of equals."""
-    return max(
-        results['settings']['rates'],
-        key=lambda rate: (
-            results['runs'][run_name((task, layer, rate, SEARCH_SEED))]['accuracy'],
-            -rate,
-        ),
-    )
+def best_rate(task: str, layer: str, report: dict) -> float | None:
+    """float or None: the learning rate with the best accuracy, once all were searched."""
+    names = {
+        rate: run_name((task, layer, rate, SEARCH_SEED)) for rate in report['settings']['rates']
+    }
+    if any(name not in report['runs'] for name in names.values()):
+        return None
+    return max(names, key=lambda rate: (report['runs'][names[rate]]['accuracy'], -rate))
 
 
-def open_jobs(results: dict) -> list[tuple[str, str, float, int]]:
-    """Runs that are left and can start: the search first, then seed by seed."""
-    settings, runs = results['settings'], results['runs']
-    cells = [(task, layer) for task in results['tasks'] for layer in results['layers']]
-    search = [(*cell, rate, SEARCH_SEED) for cell in cells for rate in settings['rates']]
-    left = [job for job in search if run_name(job) not in runs]
-    searching = {job[:2] for job in left}
+def jobs(report: dict) -> list[tuple[str, str, float, int]]:
+    """Trainings that are left and can start: the search first, then seed by seed."""
+    settings = report['settings']
+    cells = [(task, layer) for task in report['tasks'] for layer in report['layers']]
+    every = [(*cell, rate, SEARCH_SEED) for cell in cells for rate in settings['rates']]
     for seed in range(1, settings['seeds'] + 1):
-        ready = [cell for cell in cells if cell not in searching]
-        jobs = [(*cell, best_rate(*cell, results), seed) for cell in ready]
-        left += [job for job in jobs if run_name(job) not in runs]
-    return left
+        every += [(*c, best_rate(*c, report), seed) for c in cells if best_rate(*c, report)]
+    return [job for job in every if run_name(job) not in report['runs']]
 
 
-def table(results: dict) -> str:
-    """Return a row a layer: parameters, ms a step, mean and spread of each task."""
+def table(report: dict) -> str:
+    """Return one row per layer: parameters, ms per step, accuracy in each task."""
     rows = []
-    for layer, parameters in results['layers'].items():
+    for layer, parameters in report['layers'].items():
         cells, times = [], []
-        for task in results['tasks']:
-            found = finished(task, layer, results)
-            times += [run['step_ms'] for run in found]
-            short = '' if len(found) == results['settings']['seeds'] else f' ({len(found)})'
-            cells.append(mean_and_spread([run['accuracy'] for run in found]) + short * bool(found))
-        taken = f'{statistics.median(times):.1f}' if times else ''
-        rows.append([layer, f'{parameters:,}', taken, *cells])
-    return markdown(['layer', 'parameters', 'ms a step', *results['tasks']], rows)
-
-
-def finished(task: str, layer: str, results: dict) -> list[dict]:
-    """Return the stored runs of the test seeds at the chosen learning rate."""
-    search = [run_name((task, layer, r, SEARCH_SEED)) for r in results['settings']['rates']]
-    if any(name not in results['runs'] for name in search):
-        return []
-    rate = best_rate(task, layer, results)
-    seeds = range(1, results['settings']['seeds'] + 1)
-    names = [run_name((task, layer, rate, seed)) for seed in seeds]
-    return [results['runs'][name] for name in names if name in results['runs']]
+        for task in report['tasks']:
+            rate = best_rate(task, layer, report)
+            names = [
+                run_name((task, layer, rate, seed))
+                for seed in range(1, report['settings']['seeds'] + 1)
+                if rate
+            ]
+            runs = [report['runs'][name] for name in names if name in report['runs']]
+            times += [run['step_ms'] for run in runs]
+            cells.append(mean_and_spread([run['accuracy'] for run in runs]))
+        rows.append([layer, f'{parameters:,}', f'{statistics.median(times or [0]):.1f}', *cells])
+    return markdown(['layer', 'parameters', 'ms per step', *report['tasks']], rows)
 
 
 def study(settings: dict, tasks: list[str], layers: list[str], output: Path, workers: int) -> dict:
-    """Run what is left of a study; return its report."""
+    """Run the remaining trainings of a study; return its report."""
     field, distance = receptive_field(build_trunk()), deciding_distance(settings['size'])
-    parameters = {name: layer_parameters(name) for name in layers}
-    if max(parameters.values()) > MAX_PARAMETERS or field // 2 >= distance:
-        raise InputError('studies/long_range/model.py', 'a bound of the study does not hold')
+    if field // 2 >= distance:
+        raise InputError(f'the trunk reaches {field // 2} pixels, expected less than {distance}')
     report = {
-        'command': ' '.join(['python -m studies.long_range.run', *sys.argv[1:]]),
-        'machine': dict(machine('cpu'), threads=1, workers=workers),
+        'machine': machine(workers),
         'settings': settings,
         'receptive_field': field,
         'deciding_distance': distance,
         'tasks': tasks,
-        'layers': parameters,
+        'layers': {name: layer_parameters(name) for name in layers},
     }
-    report['runs'] = take_up(report, output, 'settings')
+    report['runs'] = stored_runs(report, output, 'settings')
     print(
-        f'receptive field of the trunk: {field} x {field} pixels, so it reaches {field // 2}; '
-        f'what decides a label is {distance} or more away\n'
-        f'{settings}, layers of at most {MAX_PARAMETERS:,} parameters',
-        flush=True,
+        f'the trunk reaches {field // 2} pixels; what decides a label is at least {distance} away'
     )
     pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
-    run_all(report, output, open_jobs, partial(train, settings=settings), pool, workers)
-    store(report, output)
+    run_all(report, output, jobs, partial(train, settings=settings), pool, workers)
     return report
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the study of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--quick', action='store_true', help='small images, few steps')
-    parser.add_argument('--output', type=Path, default=Path('long_range.json'), help='JSON file')
-    parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
+    parser.add_argument('--short', action='store_true', help='small images, 300 steps')
+    parser.add_argument('--quick', action='store_true', help='3 steps')
+    parser.add_argument('--output', type=Path, default=Path('long_range.json'))
+    parser.add_argument('--table', type=Path, metavar='JSON', help='print stored results only')
+    parser.add_argument('--workers', type=int, default=2, help='trainings at a time')
     parser.add_argument('--task', nargs='+', choices=TASKS, default=list(TASKS))
     parser.add_argument('--layer', nargs='+', choices=LAYERS, default=list(LAYERS))
-    parser.add_argument('--table', action='store_true', help='print the stored results and stop')
     args = parser.parse_args()
     if args.table:
-        report = stored(args.output, ('settings', 'runs', 'tasks', 'layers'))
+        report = json.loads(args.table.read_text(encoding='utf-8'))
     else:
-        settings = QUICK if args.quick else FULL
+        settings = QUICK if args.quick else SHORT if args.short else FULL
         report = study(settings, args.task, args.layer, args.output, args.workers)
     print('\n' + table(report))
 

@@ -1,9 +1,8 @@
 """Generated images in which something far away decides the class of every labelled object.
 
-An image is a torus of three by three cells with at most one square of 2 x 2 pixels each, a third
-of the image apart, on weak noise. Without borders a convolution cannot tell where it is, and the
+An image is a torus of 3 x 3 cells with at most one square of 2 x 2 pixels each, on weak noise. The
 nearest pixel that decides a label is ``deciding_distance`` away: a trunk that reaches less far
-cannot do better than chance, 1/2 in every task.
+cannot be better than chance, 1/2 in every task.
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
-CELLS = 3  # A side.
-SQUARE = 2  # Pixels a side of an object.
+CELLS = 3  # per side
+SQUARE = 2  # side of an object in pixels
 NOISE = 0.1
 WHITE, RED, BLUE = (1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, -1.0, 1.0)
 PALETTE = torch.tensor(list(product((-1.0, 1.0), repeat=3)))  # 8 colours
 NO_LABEL = -1
-
-# Colours (B, 9, 3), whether a cell has an object (B, 9) and its label (B, 9).
-Cells = tuple[Tensor, Tensor, Tensor]
 
 
 def deciding_distance(size: int) -> int:
@@ -30,8 +26,13 @@ def deciding_distance(size: int) -> int:
     return size // CELLS - SQUARE + 1
 
 
-def _shuffled(colours: Tensor, labels: Tensor, rng: torch.Generator) -> Cells:
-    """Put the given objects, (B, n, 3) and (B, n), into random cells."""
+# Tasks return colours (B, 9, 3), whether a cell has an object (B, 9) and its label (B, 9).
+
+
+def _shuffled(
+    colours: Tensor, labels: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put objects of colours (B, n, 3) and labels (B, n) into random cells."""
     batch, count = labels.shape
     cells = torch.rand(batch, CELLS**2, generator=rng).argsort(dim=1)[:, :count]
     all_colours = torch.zeros(batch, CELLS**2, 3)
@@ -45,16 +46,16 @@ def _red_or_blue(red: Tensor) -> Tensor:
     return torch.where(red[..., None], torch.tensor(RED), torch.tensor(BLUE))
 
 
-def cue(batch: int, rng: torch.Generator) -> Cells:
-    """Four white objects; a red or blue one elsewhere decides the class of them all."""
+def cue(batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Four white objects; the colour of a red or blue one is their class."""
     red = torch.rand(batch, 1, generator=rng) < 0.5
     white = torch.tensor(WHITE).expand(batch, 4, 3)
     labels = torch.cat([torch.full((batch, 1), NO_LABEL), red.long().expand(-1, 4)], dim=1)
     return _shuffled(torch.cat([_red_or_blue(red), white], dim=1), labels, rng)
 
 
-def majority(batch: int, rng: torch.Generator) -> Cells:
-    """Two white objects; whether most of the seven others are red decides their class."""
+def majority(batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Two white objects; their class is whether most of the seven others are red."""
     red = torch.rand(batch, 7, generator=rng) < 0.5
     white = torch.tensor(WHITE).expand(batch, 2, 3)
     most = (red.sum(dim=1, keepdim=True) > 3).long()
@@ -62,26 +63,26 @@ def majority(batch: int, rng: torch.Generator) -> Cells:
     return _shuffled(torch.cat([white, _red_or_blue(red)], dim=1), labels, rng)
 
 
-def _two_of_four(colours: Tensor, rng: torch.Generator) -> Cells:
-    """Four objects of the colours a, a, b, c, (B, 3, 3) as a, b, c: have they a double?"""
+def _two_of_four(colours: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Four objects of colours a, a, b, c, (B, 3, 3) as a, b, c; the class is 1 for a."""
     labels = torch.tensor([1, 1, 0, 0]).expand(len(colours), 4)
     return _shuffled(colours[:, [0, 0, 1, 2]], labels, rng)
 
 
-def twin(batch: int, rng: torch.Generator) -> Cells:
-    """An object's class: is there another of its colour, one of eight, in the image?"""
+def twin(batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """The class is whether another object has the same colour, one of eight."""
     choice = torch.rand(batch, len(PALETTE), generator=rng).argsort(dim=1)[:, :3]
     return _two_of_four(PALETTE[choice], rng)
 
 
-def match(batch: int, rng: torch.Generator) -> Cells:
-    """As ``twin``, but every image has new colours, any of the sphere."""
+def match(batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Like ``twin``, with new colours in every image."""
     colours = torch.randn(batch, 3, 3, generator=rng)
     return _two_of_four(3**0.5 * colours / colours.norm(dim=2, keepdim=True), rng)
 
 
-def side(batch: int, rng: torch.Generator) -> Cells:
-    """Three white objects in the middle column: is the red one left or right of them?"""
+def side(batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Three white objects in the middle column; is the red one left or right of them?"""
     left = torch.rand(batch, generator=rng) < 0.5
     row = torch.randint(CELLS, (batch,), generator=rng)
     colours = torch.zeros(batch, CELLS, CELLS, 3)
@@ -96,7 +97,7 @@ def side(batch: int, rng: torch.Generator) -> Cells:
     return colours.flatten(1, 2), filled.flatten(1), labels.flatten(1)
 
 
-TASKS: dict[str, Callable[[int, torch.Generator], Cells]] = {
+TASKS: dict[str, Callable[[int, torch.Generator], tuple[Tensor, Tensor, Tensor]]] = {
     'cue': cue,
     'majority': majority,
     'twin': twin,
@@ -129,7 +130,7 @@ def draw(task: str, batch: int, size: int, rng: torch.Generator) -> tuple[Tensor
         here = filled[:, cell]
         images[here, :, ys, xs] += colours[here, cell][:, :, None, None]
         labels[:, ys, xs] = cell_labels[:, cell, None, None]
-    # Columns keep their third of the image where left and right matter.
+    # Where left and right matter, columns stay in their third of the image.
     across = pitch - SQUARE + 1 if task == 'side' else size
     down_by = torch.randint(size, (batch,), generator=rng)
     right_by = torch.randint(across, (batch,), generator=rng)

@@ -73,24 +73,16 @@ def test_a_run_gives_the_layer_alone_its_rate():
 
 
 @pytest.mark.slow
-def test_a_run_from_end_to_end(drawn, repo_root):
-    command = [sys.executable, '-m', 'studies.far_cue.run', '--layer', 'PolyNL', '--seeds', '1']
-    command += ['--epochs', '1', '--rates', '1', '--output', 'out.json']
-    folder = drawn.parents[1]
-
-    def run():
-        return subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, 'PYTHONPATH': str(repo_root)},
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-
-    done = run()
+def test_a_run_from_end_to_end(tmp_path, repo_root):
+    done = subprocess.run(
+        [sys.executable, '-m', 'studies.far_cue.run', '--layer', 'PolyNL', '--quick'],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(repo_root)),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    results = json.loads((folder / 'out.json').read_text())
+    results = json.loads((tmp_path / 'far_cue.json').read_text())
     assert set(results['runs']) == {'PolyNL 1 0'}
     assert '| PolyNL' in done.stdout
-    assert 'PolyNL 1 0:' not in run().stdout, 'what is stored is not run again'
