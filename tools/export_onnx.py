@@ -38,20 +38,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import polynl_mmdet
-from polynl_mmdet.cli.config_check import check_plugins
 from polynl_mmdet.engine import force_weights_only, load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
+from polynl_mmdet.models.config_check import check_model
 
 try:
     import onnxruntime
 
-    from polynl_mmdet.deploy import (
-        Difference,
+    from polynl_mmdet.deploy.graphs import (
         FaceDetectorGraph,
         PyramidGraph,
-        compare,
-        write_onnx,
+        face_settings,
+        input_channels,
     )
+    from polynl_mmdet.deploy.onnx_file import Difference, compare, write_onnx
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"error: {error.name} is missing; pip install 'polynl_mmdet[deploy]'"
@@ -106,7 +106,7 @@ def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, n
     if 'model' not in cfg:
         raise InputError(config, 'no model in it', 'accepted: the config of a detector')
     register_all_modules()
-    check_plugins(cfg.model)
+    check_model(cfg.model)
     without_downloads(cfg.model)
     detector = MODELS.build(cfg.model).eval()
     if not hasattr(detector, 'extract_feat'):
@@ -192,33 +192,8 @@ def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
 def face_graph(cfg: Config, detector: nn.Module) -> tuple[nn.Module, dict, dict]:
     """Return the graph of a RetinaFace, its outputs' free axes, and the file's metadata."""
     free = {0: 'batch', 1: 'anchors'}
-    test_cfg = cfg.model.test_cfg
-    nms = test_cfg.get('nms', {})
-    if nms.get('type', 'nms') != 'nms':
-        raise InputError('model.test_cfg.nms', f'{nms.type}', "accepted: type 'nms'")
-    metadata = {
-        'kind': 'faces',
-        'score_thr': test_cfg.get('score_thr', 0.0),
-        'nms_pre': test_cfg.get('nms_pre', -1),
-        'nms_iou': nms.get('iou_threshold', 0.4),
-        'nms_offset': nms.get('offset', 0),
-        'max_per_img': test_cfg.get('max_per_img', -1),
-        'resize': test_resize(cfg),
-    }
     outputs = {name: dict(free) for name in ('boxes', 'scores', 'landmarks')}
-    return FaceDetectorGraph(detector), outputs, metadata
-
-
-def test_resize(cfg: Config) -> dict:
-    """Return how the test pipeline resizes an image: by 'factor', or to 'scale' (two sides)."""
-    for step in cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline', []):
-        if 'Resize' in step['type']:
-            keep_ratio = bool(step.get('keep_ratio', False))
-            if step.get('scale') is not None:
-                sides = [int(side) for side in np.broadcast_to(step['scale'], 2)]
-                return {'scale': sides, 'keep_ratio': keep_ratio}
-            return {'factor': float(step.get('scale_factor', 1.0)), 'keep_ratio': keep_ratio}
-    return {'factor': 1.0, 'keep_ratio': True}
+    return FaceDetectorGraph(detector), outputs, face_settings(cfg)
 
 
 def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict, dict]:
@@ -265,7 +240,9 @@ def main(args: argparse.Namespace) -> int:
         raise InputError('OUT.onnx', f'{args.out} in a folder that does not exist')
     inputs = read_images(args.image, args.size)
     cfg, detector = build(args.config, args.checkpoint, args.cfg_options)
-    example = torch.rand(2, 3, *EXAMPLE_SIZE) * 255
+    channels = input_channels(detector)
+    example = torch.rand(2, channels, *EXAMPLE_SIZE) * 255
+    inputs = {name: image[:, :channels] for name, image in inputs.items()}
     if is_face_detector(cfg):
         graph, outputs, metadata = face_graph(cfg, detector)
     else:

@@ -19,8 +19,7 @@ from mmengine.device import get_device
 
 from polynl_mmdet.engine import ConsistencyHook, force_weights_only
 from polynl_mmdet.errors import InputError, one_line_errors
-
-from .config_check import check_plugins
+from polynl_mmdet.models.config_check import check_model
 
 
 def mmdet_tool(name: str) -> Path:
@@ -55,7 +54,7 @@ def run(name: str) -> None:
             raise InputError(f'{args.config}: no such config file')
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
-        check_plugins(cfg.get('model', {}))
+        check_model(cfg.get('model', {}))
         hooks = cfg.get('custom_hooks') or []
         if not any(hook['type'] in ('ConsistencyHook', ConsistencyHook) for hook in hooks):
             hooks = [*hooks, dict(type='ConsistencyHook')]

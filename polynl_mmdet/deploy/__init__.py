@@ -1,6 +1,5 @@
-"""Export detectors as ONNX files. Needs ``onnx`` and ``onnxruntime``."""
+"""Detectors outside mmdet: ONNX files, and faces in one call."""
 
-from .graphs import FaceDetectorGraph, PyramidGraph
-from .onnx_file import Difference, compare, write_onnx
+from .face_detector import FaceDetector, Faces, align_faces
 
-__all__ = ['Difference', 'FaceDetectorGraph', 'PyramidGraph', 'compare', 'write_onnx']
+__all__ = ['FaceDetector', 'Faces', 'align_faces']

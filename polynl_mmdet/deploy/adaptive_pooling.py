@@ -1,6 +1,6 @@
-"""Export adaptive average pooling of maps of any size, which torch's ONNX tracer lacks.
+"""Export adaptive average pooling of maps of any size, which torch's ONNX tracer cannot.
 
-The tracer has the cases whose windows have one size. In general, bin i of r along an axis of L
+It exports only windows of equal size. In general, bin i of r along an axis of L
 pixels is the mean over [floor(i L / r), ceil((i + 1) L / r)): a product with an r x L matrix, which
 the graph builds from L. SpatialBias, for example, pools maps of any size to a fixed grid.
 """

@@ -1,58 +1,59 @@
-"""The modules that are exported: from pixels to a detector's pyramid, or to decoded faces.
+"""Modules that are exported: from pixels to a detector's pyramid, or to decoded faces.
 
-Both take pixels as OpenCV reads them; the channel order, normalisation and padding of the config's
-``data_preprocessor`` are part of the graph. Every size, anchors included, is computed from the
-input's, so that a traced graph takes any height, width and batch size.
+Both take pixels as OpenCV reads them; the channel order, normalization and padding of the config's
+``data_preprocessor`` are part of the graph. All sizes, also of the anchors, are computed from the
+input's, so a traced graph takes any height, width and batch size.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.models import RetinaFaceHead
+from polynl_mmdet.models.dense_heads.retinaface_head import per_anchor
 
 
 class PixelInput(nn.Module):
-    """A data preprocessor for whole batches, in operations that ONNX has.
+    """A data preprocessor for whole batches, in operations of ONNX.
 
     Args:
         preprocessor (nn.Module): mmengine's ImgDataPreprocessor or mmdet's DetDataPreprocessor.
 
     Raises:
-        InputError: Another kind of preprocessor.
+        ValueError: Another kind of preprocessor.
     """
 
     def __init__(self, preprocessor: nn.Module) -> None:
         super().__init__()
         if not isinstance(preprocessor, ImgDataPreprocessor):
-            raise InputError(
-                'model.data_preprocessor',
-                type(preprocessor).__name__,
-                'accepted: DetDataPreprocessor or ImgDataPreprocessor',
+            raise ValueError(
+                f'model.data_preprocessor: got {type(preprocessor).__name__}, '
+                'expected DetDataPreprocessor or ImgDataPreprocessor'
             )
-        mean, std = torch.zeros(3), torch.ones(3)
+        mean, std = torch.zeros(1), torch.ones(1)
         if preprocessor._enable_normalize:
             mean, std = preprocessor.mean, preprocessor.std
         self.register_buffer('mean', mean.reshape(1, -1, 1, 1).clone())
         self.register_buffer('std', std.reshape(1, -1, 1, 1).clone())
-        self.order = [2, 1, 0] if preprocessor._channel_conversion else [0, 1, 2]
+        self.reverse = preprocessor._channel_conversion
         self.divisor = preprocessor.pad_size_divisor
         self.pad_value = float(preprocessor.pad_value)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise, then pad at the right and at the bottom.
+        """Normalize, then pad at the right and at the bottom.
 
         Args:
-            image (Tensor): (B, 3, H, W) float32, BGR, 0 to 255.
+            image (Tensor): (B, channels, H, W) float32, BGR or gray, 0 to 255.
 
         Returns:
-            Tensor: (B, 3, H', W'), both sides a multiple of the config's ``pad_size_divisor``.
+            Tensor: (B, channels, H', W'), sides that are multiples of ``pad_size_divisor``.
         """
-        x = (image[:, self.order] - self.mean) / self.std
+        x = image[:, [2, 1, 0]] if self.reverse else image
+        x = (x - self.mean) / self.std
         if self.divisor > 1:
             bottom, right = (
                 (self.divisor - side % self.divisor) % self.divisor for side in x.shape[2:]
@@ -79,27 +80,25 @@ class PyramidGraph(nn.Module):
 
 
 class FaceDetectorGraph(nn.Module):
-    """A RetinaFace without its non-maximum suppression.
+    """A RetinaFace up to its non-maximum suppression.
 
-    Boxes, scores and landmarks of all N anchors are decoded. The user keeps those above a score
-    and applies the NMS: ONNX's own NonMaxSuppression counts areas without WIDER FACE's extra
-    pixel, and would not give the detector's own results.
+    Boxes, scores and landmarks of all N anchors are decoded; score threshold and NMS follow outside
+    (:class:`FaceDetector`): ONNX's NonMaxSuppression counts areas without WIDER FACE's extra pixel.
 
     Args:
         detector (nn.Module): With a RetinaFaceHead of one class.
 
     Raises:
-        InputError: Another head, or more classes.
+        ValueError: Another head, or more classes.
     """
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         head = getattr(detector, 'bbox_head', None)
         if not isinstance(head, RetinaFaceHead) or head.num_classes != 1:
-            raise InputError(
-                'model.bbox_head',
-                f'{type(head).__name__} of {getattr(head, "num_classes", "no")} classes',
-                'accepted: a RetinaFaceHead of one class',
+            raise ValueError(
+                f'model.bbox_head: got {type(head).__name__} of '
+                f'{getattr(head, "num_classes", "no")} classes, expected a RetinaFaceHead of one'
             )
         self.pixels = PixelInput(detector.data_preprocessor)
         self.detector = detector
@@ -113,13 +112,13 @@ class FaceDetectorGraph(nn.Module):
 
         Returns:
             tuple[Tensor]: Boxes x1 y1 x2 y2 (B, N, 4) in pixels of ``image``; scores (B, N), 0
-            for anchors in the padding; landmarks (B, N, 5, 2) in pixels.
+            for anchors in the padding; landmarks (B, N, K, 2) in pixels.
         """
         head, batch = self.head, image.shape[0]
         outputs = head(self.detector.extract_feat(self.pixels(image)))
         sizes = [scores.shape[-2:] for scores in outputs[0]]
         scores, deltas, codes = (
-            torch.cat([_per_anchor(level, size) for level in levels], dim=1)
+            torch.cat([per_anchor(level, size) for level in levels], dim=1)
             for levels, size in zip(
                 outputs,
                 (
@@ -158,11 +157,45 @@ class FaceDetectorGraph(nn.Module):
         return torch.cat(inside).to(image.dtype)
 
 
-def _per_anchor(level: Tensor, size: int) -> Tensor:
-    """Reshape a branch's map (B, A * size, H, W) to (B, H * W * A, size), in anchor order."""
-    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, size)
+def face_settings(cfg: Config) -> dict:
+    """Return how a config's face detector is tested: ``kind``, resize, thresholds and NMS.
+
+    Raises:
+        ValueError: Another NMS than 'nms'.
+    """
+    test_cfg = cfg.model.get('test_cfg') or {}
+    nms = test_cfg.get('nms', {})
+    if nms.get('type', 'nms') != 'nms':
+        raise ValueError(f"model.test_cfg.nms: got {nms['type']!r}, expected 'nms'")
+    return {
+        'kind': 'faces',
+        'score_thr': test_cfg.get('score_thr', 0.0),
+        'nms_pre': test_cfg.get('nms_pre', -1),
+        'nms_iou': nms.get('iou_threshold', 0.4),
+        'nms_offset': nms.get('offset', 0),
+        'max_per_img': test_cfg.get('max_per_img', -1),
+        'resize': _test_resize(cfg),
+    }
+
+
+def input_channels(detector: nn.Module) -> int:
+    """Return the channels of a detector's images: those of the backbone's first convolution."""
+    return next(m for m in detector.backbone.modules() if isinstance(m, nn.Conv2d)).in_channels
+
+
+def _test_resize(cfg: Config) -> dict:
+    """Return how the test pipeline resizes an image: by 'factor', or to 'scale' (two sides)."""
+    for step in cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline', []):
+        if 'Resize' in str(step['type']):
+            keep_ratio = bool(step.get('keep_ratio', False))
+            scale = step.get('scale')
+            if scale is not None:
+                sides = [scale, scale] if isinstance(scale, int) else list(scale)
+                return {'scale': sides, 'keep_ratio': keep_ratio}
+            return {'factor': float(step.get('scale_factor', 1.0)), 'keep_ratio': keep_ratio}
+    return {'factor': 1.0, 'keep_ratio': True}
 
 
 def _as_tensor(side: int | Tensor, like: Tensor) -> Tensor:
-    """Return a side as a scalar tensor, which it is already while a graph is traced."""
+    """Return a side as a scalar tensor; in a traced graph it is one already."""
     return torch.as_tensor(side, device=like.device).to(like.dtype)

@@ -13,8 +13,6 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from polynl_mmdet.errors import InputError
-
 from .adaptive_pooling import OPSET, exportable_adaptive_pooling
 
 METADATA_KEY = 'polynl_mmdet'
@@ -44,21 +42,22 @@ def write_onnx(
 ) -> None:
     """Trace a graph and write it, for any batch size, height and width.
 
-    The tracer (``dynamo=False``) needs nothing beside ``onnx``, and keeps the computation of sizes.
+    torch's tracer (``dynamo=False``) needs only ``onnx`` and keeps the computation of sizes.
 
     Args:
         graph (nn.Module): Takes one tensor; in evaluation mode.
-        example (Tensor): An input, (B, 3, H, W).
+        example (Tensor): An input, (B, channels, H, W).
         path (str or Path): File to write.
-        outputs (dict[str, dict[int, str]]): Name of each output, and its free axes.
+        outputs (dict[str, dict[int, str]]): Name of each output, and its dynamic axes. The other
+            axes are written with the size that the example gives.
         metadata (dict): Stored as JSON in the file's ``metadata_props`` under 'polynl_mmdet'.
 
     Raises:
-        InputError: The graph has an operation that ONNX lacks.
+        ValueError: The graph has an operation that ONNX lacks.
     """
     free = {'image': {0: 'batch', 2: 'height', 3: 'width'}, **outputs}
     with warnings.catch_warnings(), torch.no_grad(), exportable_adaptive_pooling():
-        # Comparisons of sizes, made by checks alone, and the tracer's own deprecation.
+        # Comparisons of sizes in checks, and the tracer's own deprecation.
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(
@@ -72,10 +71,15 @@ def write_onnx(
                 dynamic_axes=free,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            raise InputError(
-                'ONNX', f'the graph cannot be written ({str(error).splitlines()[0]})'
-            ) from error
+            raise ValueError(f'ONNX cannot hold the graph: {str(error).splitlines()[0]}') from error
+        results = graph(example)
     model = onnx.load(str(path))
+    for output, result in zip(
+        model.graph.output, (results,) if isinstance(results, Tensor) else results
+    ):
+        for axis, dim in enumerate(output.type.tensor_type.shape.dim):
+            if axis not in outputs[output.name]:
+                dim.dim_value = result.shape[axis]
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
@@ -92,20 +96,19 @@ def compare(
         image (Tensor): (B, 3, H, W) float32.
 
     Returns:
-        list[Difference]: One for each output; infinite where shapes differ or only one of the two
-        is finite.
+        list[Difference]: One per output; infinite if shapes differ or a value is not finite.
     """
     with torch.no_grad():
         expected = [output.numpy() for output in graph(image)]
     names = [output.name for output in session.get_outputs()]
-    found = session.run(names, {'image': image.numpy()})
-    return [_difference(*triple) for triple in zip(names, expected, found)]
+    actual = session.run(names, {'image': image.numpy()})
+    return [_difference(*triple) for triple in zip(names, expected, actual)]
 
 
-def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> Difference:
-    if expected.shape != found.shape or not (
-        np.isfinite(expected).all() and np.isfinite(found).all()
+def _difference(name: str, expected: np.ndarray, actual: np.ndarray) -> Difference:
+    if expected.shape != actual.shape or not (
+        np.isfinite(expected).all() and np.isfinite(actual).all()
     ):
         return Difference(name, float('inf'), float('inf'))
-    absolute = float(np.abs(expected - found).max(initial=0))
+    absolute = float(np.abs(expected - actual).max(initial=0))
     return Difference(name, absolute, absolute / max(1.0, float(np.abs(expected).max(initial=0))))

@@ -1,4 +1,4 @@
-"""What mmdet builds."""
+"""Modules that mmdet builds."""
 
 from .backbones import MobileNetV1, SiteResNet, SiteResNeXt, SpatialBiasResNet
 from .dense_heads import RetinaFaceHead

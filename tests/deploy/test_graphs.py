@@ -13,7 +13,6 @@ from mmengine.config import Config
 from torch import nn
 
 from polynl_mmdet.deploy.graphs import FaceDetectorGraph, PixelInput, PyramidGraph
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.layers import PolyNL
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -102,9 +101,9 @@ def test_pixels_are_prepared_as_mmdet_does(divisor):
 
 
 def test_what_cannot_be_exported_is_named():
-    with pytest.raises(InputError, match='accepted: DetDataPreprocessor'):
+    with pytest.raises(ValueError, match='expected DetDataPreprocessor'):
         PixelInput(nn.Identity())
-    with pytest.raises(InputError, match='RetinaFaceHead of 2 classes'):
+    with pytest.raises(ValueError, match='RetinaFaceHead of 2 classes, expected'):
         FaceDetectorGraph(face_detector(**{'model.bbox_head.num_classes': 2}))
 
 
@@ -141,7 +140,7 @@ def test_poly_nl_in_a_file(context_norm, tmp_path):
 def check_file(detector, tmp_path):
     import onnxruntime
 
-    from polynl_mmdet.deploy import compare, write_onnx
+    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
 
     graph = PyramidGraph(detector).eval()
     path = tmp_path / 'graph.onnx'
@@ -156,7 +155,7 @@ def check_file(detector, tmp_path):
 def test_differences_are_seen(tmp_path):
     """A graph that is not the file's, and a result that is no number."""
     onnxruntime = pytest.importorskip('onnxruntime')
-    from polynl_mmdet.deploy import compare, write_onnx
+    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
 
     graph = PyramidGraph(_Plain(nn.Conv2d(3, 2, 1)))
     path = tmp_path / 'graph.onnx'

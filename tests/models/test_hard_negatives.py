@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polynl_mmdet.models.task_modules import hard_negatives
+from polynl_mmdet.models.dense_heads import hard_negatives
 
 
 def oracle(losses, positive, negative, ratio):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.layers import PolyNL
 from polynl_mmdet.models import SiteResNet
 
@@ -133,6 +132,7 @@ def test_copies_do_not_share_the_plugin():
 @pytest.mark.parametrize(
     ('site', 'words'),
     [
+        (dict(SITE, cfg=dict(type='PolyNl')), ['sites[0].cfg', "did you mean 'PolyNL'"]),
         (dict(SITE, stage='c6'), ['sites[0].stage', "'c6'", 'c2, c3, c4, c5']),
         (dict(SITE, stage=4), ['sites[0].stage', '4']),
         (dict(SITE, before_block=6), ['before_block', '6', '-6 to 5']),
@@ -143,6 +143,11 @@ def test_copies_do_not_share_the_plugin():
     ],
 )
 def test_a_bad_site_is_named(site, words):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
         SiteResNet(depth=50, sites=[site])
     assert all(word in str(caught.value) for word in words)
+
+
+def test_none_means_no_sites():
+    keys = SiteResNet(depth=18, sites=None).state_dict()
+    assert keys.keys() == SiteResNet(depth=18).state_dict().keys()

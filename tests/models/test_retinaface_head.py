@@ -12,8 +12,6 @@ from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from polynl_mmdet.errors import InputError
-
 ANCHORS = dict(
     type='AnchorGenerator',
     strides=[8, 16],
@@ -228,12 +226,12 @@ def test_faces_without_keypoints_are_refused():
     head = make_head()
     faces = make_faces(TWO)
     del faces.keypoints
-    with pytest.raises(InputError, match='keypoints'):
+    with pytest.raises(ValueError, match='keypoints'):
         head.loss_by_feat(*make_outputs(head, 1), [faces], [META], None)
 
 
 def test_wrong_number_of_maps_is_refused():
-    with pytest.raises(InputError, match='2, one for each anchor stride'):
+    with pytest.raises(ValueError, match='expected 2, one per anchor stride'):
         make_head()((torch.zeros(1, 8, 4, 4),))
 
 

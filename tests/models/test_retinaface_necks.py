@@ -9,7 +9,6 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from torch import nn
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.models import MergeFPN, MobileNetV1, SSHContext, SSHContextModule
 
 
@@ -183,5 +182,5 @@ def test_mobilenet_v1_frozen():
     ],
 )
 def test_bad_input(build, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ValueError, match=message):
         build()

@@ -126,12 +126,12 @@ def test_bad_input(tool, image, tmp_path):
     out = tmp_path / 'face.onnx'
     for args, message in (
         (('no.py', 'none', out), 'no such config'),
-        ((MOBILENET, 'no.pth', out), 'no such file'),
+        ((MOBILENET, 'no.pth', out), 'No such file'),
         ((MOBILENET, 'none', tmp_path / 'no' / 'x.onnx'), 'folder that does not exist'),
         ((MOBILENET, 'none', out, '--image', MOBILENET), 'not an image'),
         ((MOBILENET, 'none', out, '--size', '64'), 'accepted: HEIGHTxWIDTH'),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(ValueError, match=message):
             export(tool, *args)
     empty = tmp_path / 'empty.pth'
     torch.save({'state_dict': {}}, empty)
@@ -194,7 +194,7 @@ def test_the_demo_does_what_mmdet_does(tool, demo, trained, data_root, resize, k
     pipeline = detector.cfg.test_dataloader.dataset.pipeline
     pipeline[1] = dict(type='FaceResize', keep_ratio=keep_ratio, **resize)
     session, settings = demo.load(str(trained / 'face.onnx'), 1)
-    settings['resize'] = tool.test_resize(detector.cfg)
+    settings['resize'] = tool.face_settings(detector.cfg)['resize']
     expected = inference_detector(detector, image).pred_instances
     boxes, scores, points = demo.detect(session, settings, image)
     assert len(expected) > 0

@@ -1,4 +1,4 @@
-"""MobileNetV1, the small backbone of the lighter RetinaFace layout.
+"""MobileNetV1, the backbone of the lighter RetinaFace.
 
 Howard et al., MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications
 (2017), https://arxiv.org/abs/1704.04861. mmdet has MobileNetV2 only.
@@ -13,8 +13,6 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-from polynl_mmdet.errors import InputError
 
 # Output channels at width 1 and stride of each depthwise-separable block, stage by stage.
 STAGES = (
@@ -36,8 +34,7 @@ class MobileNetV1(BaseModule):
             output channels. Defaults to 1.0.
         out_indices (Sequence[int]): Stages (0 to 2) whose outputs are returned. Defaults to
             (0, 1, 2).
-        frozen_stages (int): The first so many stages keep their weights and statistics, 0 to 3.
-            Defaults to 0.
+        frozen_stages (int): Number of frozen stages, weights and statistics, 0 to 3. Defaults to 0.
         norm_cfg (dict): Norm layer. Defaults to BN.
         act_cfg (dict): Activation. Defaults to leaky ReLU of slope 0.1.
         norm_eval (bool): Whether norm layers keep their statistics in training. Defaults to
@@ -45,7 +42,7 @@ class MobileNetV1(BaseModule):
         init_cfg (dict | list[dict], optional): Defaults to Kaiming for convolutions, 1 for norms.
 
     Raises:
-        InputError: A stage that does not exist, or a factor that leaves no channel.
+        ValueError: A stage that does not exist, or a factor that leaves no channel.
     """
 
     def __init__(
@@ -65,11 +62,13 @@ class MobileNetV1(BaseModule):
             ]
         super().__init__(init_cfg)
         if not out_indices or not set(out_indices) <= set(range(len(STAGES))):
-            raise InputError('backbone.out_indices', f'{out_indices}', 'accepted: some of 0, 1, 2')
+            raise ValueError(f'backbone.out_indices: got {out_indices}, expected some of 0, 1, 2')
         if frozen_stages not in range(len(STAGES) + 1):
-            raise InputError('backbone.frozen_stages', f'{frozen_stages}', 'accepted: 0 to 3')
+            raise ValueError(f'backbone.frozen_stages: got {frozen_stages}, expected 0 to 3')
         if int(STEM_CHANNELS * widen_factor) < 1:
-            raise InputError('backbone.widen_factor', f'{widen_factor}', 'accepted: 1/32 or more')
+            raise ValueError(
+                f'backbone.widen_factor: got {widen_factor}, expected {1 / STEM_CHANNELS} or more'
+            )
         self.out_indices = tuple(sorted(out_indices))
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -92,7 +91,7 @@ class MobileNetV1(BaseModule):
         self._freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to maps of ceil(H / s) x ceil(W / s), s = 8, 16, 32."""
+        """Compute maps of ceil(H / s) x ceil(W / s), s = 8, 16, 32, of images (B, 3, H, W)."""
         outs = []
         for index in range(len(STAGES)):
             x = getattr(self, f'stage{index + 1}')(x)
@@ -108,7 +107,7 @@ class MobileNetV1(BaseModule):
                 param.requires_grad = False
 
     def train(self, mode: bool = True) -> MobileNetV1:
-        """Set training mode, but for frozen stages and, with norm_eval, norm layers."""
+        """Set training mode, except for frozen stages and, with norm_eval, norm layers."""
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:

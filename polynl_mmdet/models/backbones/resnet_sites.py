@@ -1,9 +1,8 @@
-"""ResNet and ResNeXt with plugin layers at single sites between residual blocks.
+"""ResNet and ResNeXt with plugin layers between residual blocks.
 
 mmdet's ``plugins`` puts a layer inside every bottleneck of a stage. The non-local paper (Wang et
 al., CVPR 2018, on COCO: "right before the last residual block of res4") and the detectors that
-follow it place one block between two residual blocks; this module does that for any registered
-plugin layer.
+follow it place one layer between two residual blocks.
 """
 
 from __future__ import annotations
@@ -13,73 +12,50 @@ from collections.abc import Sequence
 from mmcv.cnn import build_plugin_layer
 from mmdet.models.backbones import ResNet, ResNeXt
 from mmdet.registry import MODELS
-from mmengine.model import Sequential
 
-from polynl_mmdet.errors import InputError
+from ..config_check import check_layer
 
 SITE_KEYS = {'cfg', 'stage', 'before_block'}
 
 
 class _SitesMixin:
-    """Builds plugins into the stages of a finished ResNet.
+    """Inserts plugins into the stages of a ResNet.
 
-    A stage is a Sequential, which runs its children in their order: a plugin that stands there
-    under a name of its own leaves the keys of the residual blocks ('layer3.5.conv1.weight') as
-    they are in a plain ResNet's state dict.
+    A stage is a Sequential, which runs its children in their order. A plugin has a name of its own
+    there, so the residual blocks keep theirs ('layer3.5.conv1.weight') and pretrained weights load.
     """
 
-    def __init__(self, sites: Sequence[dict] = (), **kwargs) -> None:
+    def __init__(self, sites: Sequence[dict] | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        for index, site in enumerate(sites):
+        for index, site in enumerate(sites or ()):
             self._insert_site(f'backbone.sites[{index}]', site)
-        # The stages were frozen before the plugins stood in them.
-        self._freeze_stages()
+        self._freeze_stages()  # Once more, with the plugins.
 
     def _insert_site(self, where: str, site: dict) -> None:
-        unknown = set(site) - SITE_KEYS
-        missing = SITE_KEYS - set(site)
-        if unknown or missing:
-            raise InputError(
-                where,
-                f'keys {sorted(site)}',
-                "accepted: cfg (plugin layer), stage ('c2' to 'c5'), before_block (int)",
-            )
-        name = self._stage_layer(where, site['stage'])
-        stage: Sequential = getattr(self, name)
+        if set(site) != SITE_KEYS:
+            raise ValueError(f'{where}: got keys {sorted(site)}, expected {sorted(SITE_KEYS)}')
+        check_layer(site['cfg'], f'{where}.cfg')
+        stages = {f'c{i + 2}': name for i, name in enumerate(self.res_layers)}
+        if site['stage'] not in stages:
+            raise ValueError(f'{where}.stage: got {site["stage"]!r}, expected {", ".join(stages)}')
+        stage = getattr(self, stages[site['stage']])
         blocks = [key for key in stage._modules if key.isdigit()]
-        before = site['before_block']
-        if isinstance(before, bool) or not isinstance(before, int):
-            raise InputError(f'{where}.before_block', repr(before), 'accepted: an integer')
-        if not -len(blocks) <= before < len(blocks):
-            raise InputError(
-                f'{where}.before_block',
-                f'{before}, but stage {site["stage"]} has {len(blocks)} blocks',
-                f'accepted: {-len(blocks)} to {len(blocks) - 1}',
+        if site['before_block'] not in range(-len(blocks), len(blocks)):
+            raise ValueError(
+                f'{where}.before_block: got {site["before_block"]!r}, expected {-len(blocks)} to '
+                f'{len(blocks) - 1} in stage {site["stage"]}'
             )
-        block = stage._modules[blocks[before]]
-        if 'type' not in site['cfg']:
-            raise InputError(f'{where}.cfg', f'{site["cfg"]}', "accepted: a dict with 'type'")
+        key = blocks[site['before_block']]
         # Two plugins at one site run in the order of the config.
-        taken = sum(key.startswith(f'site{blocks[before]}_') for key in stage._modules)
-        cfg = dict(site['cfg'])
-        postfix = cfg.pop('postfix', '')
-        plugin = build_plugin_layer(cfg, postfix=postfix, in_channels=block.conv1.in_channels)[1]
+        name = f'site{key}_{sum(child.startswith(f"site{key}_") for child in stage._modules)}'
+        channels = stage._modules[key].conv1.in_channels
+        plugin = build_plugin_layer(dict(site['cfg']), in_channels=channels)[1]
         children = list(stage._modules.items())
         stage._modules.clear()
-        for key, child in children:
-            if child is block:
-                stage.add_module(f'site{blocks[before]}_{taken}', plugin)
-            stage.add_module(key, child)
-
-    def _stage_layer(self, where: str, stage: str) -> str:
-        stages = {f'c{i + 2}': name for i, name in enumerate(self.res_layers)}
-        if stage not in stages:
-            raise InputError(
-                f'{where}.stage',
-                f'{stage!r}, which a backbone of {len(stages)} stages lacks',
-                f'accepted: {", ".join(stages)}',
-            )
-        return stages[stage]
+        for child_name, child in children:
+            if child_name == key:
+                stage.add_module(name, plugin)
+            stage.add_module(child_name, child)
 
 
 @MODELS.register_module()
@@ -87,14 +63,14 @@ class SiteResNet(_SitesMixin, ResNet):
     """mmdet's ResNet with plugin layers between residual blocks.
 
     Args:
-        sites (Sequence[dict]): One dict a plugin: ``cfg`` (a registered plugin layer, as in
-            ``plugins``; ``in_channels`` is filled in), ``stage`` ('c2' to 'c5', also called res2
-            to res5) and ``before_block`` (index of the residual block that the layer precedes,
-            -1: the last). Defaults to ().
+        sites (Sequence[dict], optional): One dict per plugin: ``cfg`` (a registered plugin layer,
+            as in ``plugins``; ``in_channels`` is filled in), ``stage`` ('c2' to 'c5') and
+            ``before_block`` (index of the residual block that the layer precedes, -1: the last).
+            Defaults to None.
         **kwargs: As for mmdet's ResNet, ``plugins`` included.
 
     Raises:
-        InputError: A site names a stage or block that the backbone lacks, or has other keys.
+        ValueError: A site has other keys, or names a stage, block or layer that does not exist.
 
     Examples:
         >>> SiteResNet(depth=50, sites=[

@@ -14,22 +14,18 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from polynl_mmdet.errors import InputError
 from polynl_mmdet.layers import SpatialBiasTerm
 
 from .resnet_sites import SiteResNet
 
 
 class SpatialBiasBottleneck(Bottleneck):
-    """mmdet's bottleneck with S maps, made from conv1's output, beside conv2's output.
+    """mmdet's bottleneck with Spatial Bias: S maps, made from conv1's output.
 
     The paper concatenates the maps to conv2's output. Here they have a norm and a 1x1 convolution
     of their own, added to conv3's output: the same function (see SpatialBiasTerm), in which bn2 and
-    conv3 keep a plain ResNet's shapes, so that its weights load. Plugins at 'after_conv2' see
-    conv2's channels alone.
-
-    In a stage's first block the maps are made from conv1's output with conv2's stride, as in the
-    code that the authors uploaded first; their present code pools it without a stride.
+    conv3 keep a plain ResNet's shapes, so its weights load. Plugins at 'after_conv2' see conv2's
+    channels only.
 
     Args:
         num_maps (int): S. Defaults to 3.
@@ -79,21 +75,21 @@ class SpatialBiasBottleneck(Bottleneck):
 
 @MODELS.register_module()
 class SpatialBiasResNet(SiteResNet):
-    """SiteResNet with Spatial Bias in every bottleneck of the chosen stages.
+    """SiteResNet with Spatial Bias in every bottleneck of selected stages.
 
-    A plain ResNet's state dict loads with only the ``spatial_bias`` keys missing, and until these
-    are trained the outputs are a plain ResNet's.
+    A plain ResNet's state dict loads with only the ``spatial_bias`` keys missing, and the outputs
+    are a plain ResNet's until these are trained.
 
     Args:
         depth (int): 50, 101 or 152.
-        num_maps (int): Maps S a bottleneck. Defaults to 3, as in the paper.
+        num_maps (int): Maps S per bottleneck. Defaults to 3, as in the paper.
         grid (int): Side r of the maps' grid. Defaults to 10, as in the paper.
-        bias_stages (Sequence[bool]): Whether res2, res3, ... have it. Defaults to
-            (True, True, True, False): c2 to c4, as in the paper.
-        **kwargs: As for SiteResNet: ``plugins`` and ``sites`` put other layers beside it.
+        bias_stages (Sequence[bool]): Which of c2 to c5 have it. Defaults to
+            (True, True, True, False), as in the paper.
+        **kwargs: As for SiteResNet: ``plugins`` and ``sites`` add other layers.
 
     Raises:
-        InputError: A depth without bottlenecks, or ``bias_stages`` that do not fit the stages.
+        ValueError: A depth without bottlenecks, or ``bias_stages`` that do not fit the stages.
     """
 
     def __init__(
@@ -105,22 +101,19 @@ class SpatialBiasResNet(SiteResNet):
         **kwargs,
     ) -> None:
         if self.arch_settings.get(depth, (None,))[0] is not Bottleneck:
-            raise InputError(
-                'backbone.depth', f'{depth!r}, which has no bottlenecks', 'accepted: 50, 101, 152'
-            )
+            raise ValueError(f'backbone.depth: got {depth!r}, expected 50, 101 or 152')
         stages = kwargs.get('num_stages', 4)
         if len(bias_stages) != stages:
-            raise InputError(
-                'backbone.bias_stages',
-                f'{len(bias_stages)} entries, but the backbone has {stages} stages',
-                f'accepted: {stages} of True or False, for res2 on',
+            raise ValueError(
+                f'backbone.bias_stages: got {len(bias_stages)} values, expected {stages} booleans '
+                f'(c2 to c{stages + 1})'
             )
         self.bias_stages = tuple(bias_stages)
         self.bias_cfg = dict(num_maps=num_maps, grid=grid)
         super().__init__(depth=depth, **kwargs)
 
     def make_res_layer(self, **kwargs) -> nn.Sequential:
-        """Build the next stage, with Spatial Bias if it is among the chosen ones."""
+        """Build the next stage, with Spatial Bias if it is selected."""
         if self.bias_stages[len(self.res_layers)]:
             kwargs.update(block=SpatialBiasBottleneck, **self.bias_cfg)
         return super().make_res_layer(**kwargs)

@@ -1,5 +1,5 @@
 """Dense heads."""
 
-from .retinaface_head import RetinaFaceHead
+from .retinaface_head import RetinaFaceHead, hard_negatives
 
-__all__ = ['RetinaFaceHead']
+__all__ = ['RetinaFaceHead', 'hard_negatives']

@@ -1,4 +1,4 @@
-"""RetinaFace's head: face or not, box, and landmarks, from every anchor.
+"""RetinaFace's head: class scores, box and landmarks of every anchor.
 
 RetinaFace: Single-Shot Multi-Level Face Localisation in the Wild (Deng et al., CVPR 2020),
 https://arxiv.org/abs/1905.00641.
@@ -16,33 +16,30 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from polynl_mmdet.errors import InputError
-
-from ..task_modules import hard_negatives
-
 
 @MODELS.register_module()
 class RetinaFaceHead(AnchorHead):
-    """1x1 convolutions that give each anchor class scores, box deltas and landmarks.
+    """1x1 convolutions that predict class scores, box deltas and landmarks of each anchor.
 
     The multi-task loss is the paper's (Sec. 3.1, without the dense branch): classification over
     the positives and the hardest negatives of each image, boxes over the positives, landmarks
-    over those positives whose face has them. Classification and box loss are divided by the
-    number of positives in the batch (at least one an image), the landmark loss by the number of
-    positives with landmarks; points are counted one by one, so that a face may have some.
+    over the positives whose face has annotated ones. Classification and box loss are divided by
+    the number of positives in the batch (at least one per image), the landmark loss by the number
+    of positives with landmarks; a face with some of its landmarks counts as that fraction.
 
     Args:
         num_classes (int): Classes without the background. Defaults to 1.
         in_channels (int): Channels of each input map. Defaults to 256.
         share_levels (bool): Whether all levels use the same convolutions. Defaults to True.
-        landmark_coder (dict): Defaults to five points with std 0.1.
+        landmark_coder (dict): ``num_points`` is the number K of landmarks per object. Defaults to
+            five with std 0.1.
         loss_landmark (dict): Defaults to smooth L1 of weight 0.1.
         anchor_generator, bbox_coder, reg_decoded_bbox, loss_cls, loss_bbox, init_cfg: As for
             mmdet's AnchorHead; softmax or sigmoid classification, smooth L1 on deltas or, with
             ``reg_decoded_bbox``, an IoU-type loss on boxes.
         train_cfg (dict, optional): ``assigner`` (dict) and ``neg_pos_ratio`` (float, default 3;
             negative: no mining).
-        test_cfg (dict, optional): ``score_thr``, ``nms_pre`` (most boxes before the NMS, over
+        test_cfg (dict, optional): ``score_thr``, ``nms_pre`` (max boxes before the NMS, over
             all levels), ``nms`` (as for mmcv's batched_nms) and ``max_per_img``.
     """
 
@@ -77,7 +74,7 @@ class RetinaFaceHead(AnchorHead):
             self.add_module(f'conv_{branch}', convs)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Raw outputs of every level.
+        """Compute the raw outputs of every level.
 
         Args:
             x (tuple[Tensor]): Maps (B, in_channels, H_i, W_i), as many as the anchor generator
@@ -85,23 +82,20 @@ class RetinaFaceHead(AnchorHead):
 
         Returns:
             tuple[list[Tensor]]: Maps of A anchors times 1 (sigmoid) or 2 (softmax, background
-            last) class scores, A times 4 box deltas, A times 10 landmark codes.
+            last) class scores, A times 4 box deltas, A times 2 K landmark codes.
 
         Raises:
-            InputError: Another number of maps.
+            ValueError: The number of maps is not that of the anchor strides.
         """
         if len(x) != self.prior_generator.num_levels:
-            raise InputError(
-                'bbox_head',
-                f'{len(x)} maps',
-                f'accepted: {self.prior_generator.num_levels}, one for each anchor stride',
+            raise ValueError(
+                f'bbox_head: got {len(x)} maps, expected {self.prior_generator.num_levels}, '
+                'one per anchor stride'
             )
         return tuple(
             [convs[0 if self.share_levels else level](feat) for level, feat in enumerate(x)]
             for convs in (self.conv_cls, self.conv_reg, self.conv_landmark)
         )
-
-    # ---------------------------------------------------------------- training
 
     def loss_by_feat(
         self,
@@ -112,12 +106,12 @@ class RetinaFaceHead(AnchorHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData | None] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of a batch.
+        """Compute the losses of a batch.
 
         Args:
-            cls_scores, bbox_preds, landmark_preds (list[Tensor]): As :meth:`forward` gives them.
+            cls_scores, bbox_preds, landmark_preds (list[Tensor]): Outputs of :meth:`forward`.
             batch_gt_instances (list[InstanceData]): ``bboxes`` (k, 4), ``labels`` (k,),
-                ``keypoints`` (k, 5, 2) and ``keypoints_visible`` (k, 5), pixels of the input.
+                ``keypoints`` (k, K, 2) and ``keypoints_visible`` (k, K), pixels of the input.
             batch_img_metas (list[dict]): With ``pad_shape``.
             batch_gt_instances_ignore (list[InstanceData | None], optional): ``bboxes`` of faces
                 that are neither positive nor negative.
@@ -126,7 +120,7 @@ class RetinaFaceHead(AnchorHead):
             dict[str, Tensor]: ``loss_cls``, ``loss_bbox`` and ``loss_landmark``, scalars.
 
         Raises:
-            InputError: Faces without keypoints.
+            ValueError: Faces without keypoints, or with another number of them.
         """
         sizes = [scores.shape[-2:] for scores in cls_scores]
         anchor_list, flag_list = self.get_anchors(
@@ -136,9 +130,9 @@ class RetinaFaceHead(AnchorHead):
         flat = [
             torch.cat(maps, dim=1).float()
             for maps in (
-                [_per_anchor(x, self.cls_out_channels) for x in cls_scores],
-                [_per_anchor(x, self.bbox_coder.encode_size) for x in bbox_preds],
-                [_per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds],
+                [per_anchor(x, self.cls_out_channels) for x in cls_scores],
+                [per_anchor(x, self.bbox_coder.encode_size) for x in bbox_preds],
+                [per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds],
             )
         ]
         ignored = batch_gt_instances_ignore or [None] * len(batch_img_metas)
@@ -167,15 +161,17 @@ class RetinaFaceHead(AnchorHead):
         gt: InstanceData,
         gt_ignore: InstanceData | None,
     ) -> tuple[Tensor, int, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """One image's summed classification loss, positives (at least 1), and what the box and
-        the landmark loss compare: (P, 4) each, and (Q, 2) each over the annotated points."""
-        for key in ('keypoints', 'keypoints_visible'):
-            if key not in gt:
-                raise InputError(
-                    f'gt_instances.{key}',
-                    'not there',
-                    'accepted: data samples of RetinaFaceDataset, packed with their keypoints',
-                )
+        """Return of one image the summed classification loss, the number of positives (at least 1),
+        and predictions and targets of boxes, (P, 4), and of the annotated points, (Q, 2)."""
+        if 'keypoints' not in gt or 'keypoints_visible' not in gt:
+            raise ValueError(
+                'gt_instances: got no keypoints, expected the samples of RetinaFaceDataset'
+            )
+        if gt.keypoints.shape[1] != self.landmark_coder.num_points:
+            raise ValueError(
+                f'bbox_head.landmark_coder.num_points: got {self.landmark_coder.num_points}, '
+                f'expected {gt.keypoints.shape[1]}, the landmarks of the data set'
+            )
         assigned = self.assigner.assign(InstanceData(priors=anchors), gt, gt_ignore)
         positive = (assigned.gt_inds > 0) & valid
         negative = (assigned.gt_inds == 0) & valid
@@ -201,8 +197,6 @@ class RetinaFaceHead(AnchorHead):
         landmark_args = (landmark_pred[annotated], codes[annotated])
         return cls_loss, max(len(which), 1), bbox_args, landmark_args
 
-    # ----------------------------------------------------------------- testing
-
     def predict_by_feat(
         self,
         cls_scores: list[Tensor],
@@ -213,51 +207,51 @@ class RetinaFaceHead(AnchorHead):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> list[InstanceData]:
-        """Detections of a batch.
+        """Compute the detections of a batch.
 
         Args:
-            cls_scores, bbox_preds, landmark_preds (list[Tensor]): As :meth:`forward` gives them.
+            cls_scores, bbox_preds, landmark_preds (list[Tensor]): Outputs of :meth:`forward`.
             batch_img_metas (list[dict]): With ``img_shape``, and ``scale_factor`` (x, y)
                 where the image was resized.
-            cfg (ConfigDict, optional): Instead of ``test_cfg``.
+            cfg (ConfigDict, optional): Used instead of ``test_cfg``.
             rescale (bool): Whether results are in pixels of the original image. Defaults to
                 False.
             with_nms (bool): Defaults to True.
 
         Returns:
-            list[InstanceData]: For each image ``bboxes`` (n, 4), ``scores`` (n,), ``labels``
-            (n,) and ``keypoints`` (n, 5, 2), by falling score.
+            list[InstanceData]: Per image ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and
+            ``keypoints`` (n, K, 2), by decreasing score.
         """
         cfg = self.test_cfg if cfg is None else cfg
         sizes = [scores.shape[-2:] for scores in cls_scores]
         device = cls_scores[0].device
         anchors = torch.cat(self.prior_generator.grid_priors(sizes, device=device))
-        scores = torch.cat([_per_anchor(x, self.cls_out_channels) for x in cls_scores], dim=1)
+        scores = torch.cat([per_anchor(x, self.cls_out_channels) for x in cls_scores], dim=1)
         scores = scores.detach().float()
         scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
-        deltas = torch.cat([_per_anchor(x, 4) for x in bbox_preds], dim=1).detach().float()
+        deltas = torch.cat([per_anchor(x, 4) for x in bbox_preds], dim=1).detach().float()
         codes = torch.cat(
-            [_per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds], dim=1
+            [per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds], dim=1
         )
         codes = codes.detach().float()
         results = []
         for index, meta in enumerate(batch_img_metas):
-            # Images of a batch may be padded to one size: nothing is found in the padding.
+            # Images of a batch may be padded to one size: skip the anchors in the padding.
             inside = torch.cat(self.prior_generator.valid_flags(sizes, meta['img_shape'], device))
-            found = (scores[index] > cfg.get('score_thr', 0.0)) & inside[:, None]
-            anchor_ids, labels = found.nonzero(as_tuple=True)
+            valid = (scores[index] > cfg.get('score_thr', 0.0)) & inside[:, None]
+            anchor_ids, labels = valid.nonzero(as_tuple=True)
             kept = scores[index][anchor_ids, labels]
             if 0 < cfg.get('nms_pre', -1) < len(kept):
                 kept, order = kept.topk(cfg.nms_pre)
                 anchor_ids, labels = anchor_ids[order], labels[order]
-            chosen = anchors[anchor_ids]
+            selected = anchors[anchor_ids]
             result = InstanceData(
                 bboxes=self.bbox_coder.decode(
-                    chosen, deltas[index][anchor_ids], max_shape=meta['img_shape']
+                    selected, deltas[index][anchor_ids], max_shape=meta['img_shape']
                 ),
                 scores=kept,
                 labels=labels,
-                keypoints=self.landmark_coder.decode(chosen, codes[index][anchor_ids]),
+                keypoints=self.landmark_coder.decode(selected, codes[index][anchor_ids]),
             )
             results.append(self._finish(result, meta, cfg, rescale, with_nms))
         return results
@@ -265,8 +259,8 @@ class RetinaFaceHead(AnchorHead):
     def _finish(
         self, result: InstanceData, meta: dict, cfg: ConfigDict, rescale: bool, with_nms: bool
     ) -> InstanceData:
-        """Rescale one image's detections to its original pixels, then the NMS."""
-        # An image that was not resized may come without a factor.
+        """Rescale one image's detections to its original pixels and apply the NMS."""
+        # An image that was not resized may have no factor.
         if rescale and 'scale_factor' in meta:
             factor = [1 / scale for scale in meta['scale_factor']]
             result.bboxes = scale_boxes(result.bboxes, factor)
@@ -281,13 +275,38 @@ class RetinaFaceHead(AnchorHead):
         return result
 
 
-def _per_anchor(output: Tensor, size: int) -> Tensor:
-    """A branch's map (B, A * size, H, W) as (B, H * W * A, size), in the order of the anchors."""
-    return output.permute(0, 2, 3, 1).reshape(len(output), -1, size)
+def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
+    """Select the negatives of one image with the highest losses (SSD, Sec. 2.2).
+
+    An image without positives keeps as many negatives as one with a single positive, so that images
+    without faces count too, and no more than one face.
+
+    Args:
+        losses (Tensor): Classification loss of each anchor, (n,).
+        positive (Tensor): Bool (n,).
+        negative (Tensor): Bool (n,); anchors in neither are skipped.
+        ratio (float): Negatives per positive. Negative: keep all.
+
+    Returns:
+        Tensor: Bool (n,), true at the selected negatives.
+    """
+    if ratio < 0:
+        return negative.clone()
+    max_count = int(ratio * max(int(positive.sum()), 1))
+    candidates = negative.nonzero()[:, 0]
+    hardest = losses.detach()[candidates].topk(min(max_count, len(candidates))).indices
+    selected = torch.zeros_like(negative)
+    selected[candidates[hardest]] = True
+    return selected
+
+
+def per_anchor(output: Tensor, size: int) -> Tensor:
+    """Reshape a branch's map (B, A * size, H, W) to (B, H * W * A, size), in anchor order."""
+    return output.permute(0, 2, 3, 1).reshape(output.shape[0], -1, size)
 
 
 def _loss(loss: nn.Module, pairs: tuple[tuple[Tensor, Tensor], ...], average: float) -> Tensor:
-    """Loss of all images' (predictions, targets); zero, yet differentiable, without any."""
+    """Return the loss of all images' (predictions, targets); a differentiable zero without any."""
     predictions, targets = (torch.cat(side) for side in zip(*pairs))
     if not len(targets):
         return predictions.sum()

@@ -14,14 +14,14 @@ from mmdet.registry import MODELS
 class RetinaFace(SingleStageDetector):
     """Backbone, neck (a pyramid, then context modules) and RetinaFaceHead.
 
-    As mmdet's SingleStageDetector, with five landmarks a face: each result's ``pred_instances``
-    has ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and ``keypoints`` (n, 5, 2), left eye,
-    right eye, nose, left and right mouth corner, in pixels of the original image.
+    mmdet's SingleStageDetector with landmarks: each result's ``pred_instances`` has ``bboxes``
+    (n, 4), ``scores`` (n,), ``labels`` (n,) and ``keypoints`` (n, K, 2) in pixels of the original
+    image; for faces left eye, right eye, nose, left and right mouth corner.
 
     Args:
         backbone (dict): Any mmdet backbone, ``SiteResNet`` or ``MobileNetV1``.
-        neck (dict | list[dict], optional): For the paper's layout ``[FPN, SSHContext]``, for the
-            lighter one ``[MergeFPN, SSHContext]``. Defaults to None.
+        neck (dict | list[dict], optional): ``[FPN, SSHContext]`` in the paper,
+            ``[MergeFPN, SSHContext]`` in the lighter RetinaFace. Defaults to None.
         bbox_head (dict): RetinaFaceHead.
         train_cfg, test_cfg (dict, optional): As RetinaFaceHead describes them.
         data_preprocessor, init_cfg (dict, optional): As for mmdet's SingleStageDetector.

@@ -1,4 +1,4 @@
-"""What the necks of RetinaFace share about their convolutions."""
+"""Activation and initialization of the necks of RetinaFace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DEFAULT_INIT = dict(type='Xavier', layer='Conv2d', distribution='uniform')
 
 
 def light_act_cfg(channels: int) -> dict:
-    """Activation of the lighter layout: leaky ReLU, slope 0.1 up to 64 channels, else ReLU.
+    """Return the activation of the lighter RetinaFace: leaky ReLU up to 64 channels, else ReLU.
 
     Args:
         channels (int): Output channels of the whole module (not of one branch).
@@ -23,12 +23,12 @@ def light_act_cfg(channels: int) -> dict:
 
 
 def zero_offsets(module: nn.Module) -> None:
-    """Let every deformable convolution in a module begin as a plain one.
+    """Make deformable convolutions start as plain ones.
 
-    Its offsets come from an ordinary Conv2d, which an ``init_cfg`` for Conv2d layers reaches too.
+    Their offsets come from a Conv2d, which an ``init_cfg`` for Conv2d layers initializes too.
 
     Args:
-        module (nn.Module): Module whose deformable convolutions (mmcv's) are reset.
+        module (nn.Module): Module with deformable convolutions of mmcv.
     """
     for child in module.modules():
         if hasattr(child, 'conv_offset'):

@@ -8,36 +8,36 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor
 
-from polynl_mmdet.errors import InputError
+from ..config_check import check_layer
 
 
 @MODELS.register_module()
 class LevelContext(BaseModule):
-    """Apply a registered layer to some of a tuple of feature maps, and pass on the others.
+    """Apply a registered layer to some of the feature maps, and pass on the others.
 
     It stands between backbone and neck, behind the neck, or as the neck of a detector that has
-    none, whatever the backbone. A layer that starts as the identity leaves the detector as it was.
+    none, with any backbone. A layer that starts as the identity leaves the detector's outputs as
+    they are.
 
     A neck given as ``neck`` runs inside. Then the weights of a detector without LevelContext load
-    with only the layers' own keys missing: ``neck.*`` of such a file is read as ``neck.neck.*``. As
-    an element of mmdet's list of necks it works too, but there mmengine names the others
-    ``neck.1.*``, and their pretrained weights are not found.
+    with only the layers' own keys missing: ``neck.*`` of such a file is read as ``neck.neck.*``. It
+    also works as an element of mmdet's list of necks, but mmengine names the other elements
+    ``neck.1.*`` there, and their pretrained weights are not found.
 
     Args:
         layer (dict): Config of a registered layer that takes ``in_channels``: ours, or mmcv's
-            NonLocal2d, ContextBlock, ... A layer is built for each level.
+            NonLocal2d, ContextBlock, ... One layer is built per level.
         levels (Sequence[int]): Indices of the maps that get a layer, 0 for the first.
-        in_channels (int or Sequence[int], optional): Channels of the maps: one number a map, or one
-            for all. Defaults to the ``in_channels`` of ``neck``, or with ``after_neck`` its
-            ``out_channels``.
+        in_channels (int or Sequence[int], optional): Channels of the maps, one number for all or
+            one per map. Defaults to the ``in_channels`` of ``neck`` (the first one of a list), with
+            ``after_neck`` to the ``out_channels`` (of the last one).
         neck (dict or list[dict], optional): Config of a neck. Defaults to None.
-        after_neck (bool): Whether the layers stand behind ``neck`` and not before it. Defaults to
-            False.
+        after_neck (bool): Whether the layers follow ``neck``. Defaults to False.
         init_cfg (dict or list[dict], optional): As in mmengine's BaseModule. Defaults to None.
 
     Raises:
-        InputError: Levels that do not exist or stand there twice, channels that are not known, or
-            maps that do not have them.
+        ValueError: Levels that do not exist or are listed twice, unknown channels, or channels
+            that differ from the maps'.
 
     Examples:
         >>> neck = dict(type='FPN', in_channels=[64, 128, 256], out_channels=64, num_outs=4)
@@ -54,13 +54,24 @@ class LevelContext(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if in_channels is None and isinstance(neck, dict):
-            in_channels = neck.get('out_channels' if after_neck else 'in_channels')
-        self.in_channels = _checked_channels(in_channels)
-        count = None if isinstance(self.in_channels, int) else len(self.in_channels)
-        self.levels = _checked_levels(levels, count)
-        if not isinstance(layer, dict) or 'type' not in layer:
-            raise InputError('neck.layer', repr(layer), "accepted: a dict with 'type'")
+        check_layer(layer, 'neck.layer')
+        if in_channels is None and neck:
+            necks = [neck] if isinstance(neck, dict) else neck
+            in_channels = (
+                necks[-1].get('out_channels') if after_neck else necks[0].get('in_channels')
+            )
+        if in_channels is None:
+            raise ValueError(
+                'neck.in_channels: got None, expected the channels of the maps '
+                '(one number, or one per map)'
+            )
+        self.in_channels = in_channels
+        self.levels = sorted(levels)
+        count = max(levels, default=0) + 1 if isinstance(in_channels, int) else len(in_channels)
+        if not levels or len(set(levels)) < len(levels) or not set(levels) <= set(range(count)):
+            raise ValueError(
+                f'neck.levels: got {levels}, expected different integers from 0 to {count - 1}'
+            )
         self.context = ModuleDict(
             {
                 str(level): MODELS.build(dict(layer, in_channels=self._channels(level)))
@@ -74,13 +85,13 @@ class LevelContext(BaseModule):
         return self.in_channels if isinstance(self.in_channels, int) else self.in_channels[level]
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Forward.
+        """Apply the layers, and the neck if there is one.
 
         Args:
             inputs (Sequence[Tensor]): Maps (B, C_i, H_i, W_i).
 
         Returns:
-            tuple[Tensor, ...]: The maps, or with a neck what it makes of them.
+            tuple[Tensor, ...]: The maps, or with a neck its outputs.
         """
         if self.neck is None:
             return self._add_context(inputs)
@@ -89,51 +100,22 @@ class LevelContext(BaseModule):
         return self.neck(self._add_context(inputs))
 
     def _add_context(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        if len(inputs) <= self.levels[-1]:
-            raise InputError(
-                'neck.levels', f'{list(self.levels)}', f'accepted: 0 to {len(inputs) - 1}'
-            )
         maps = list(inputs)
+        channels = [x.shape[1] for x in maps]
         for level in self.levels:
-            if maps[level].shape[1] != self._channels(level):
-                raise InputError(
-                    'neck.in_channels',
-                    f'{self._channels(level)} at level {level}',
-                    f'accepted: {[x.shape[1] for x in inputs]}, which the maps have',
+            if level >= len(maps) or channels[level] != self._channels(level):
+                raise ValueError(
+                    f'neck: got levels={self.levels}, in_channels={self.in_channels}, '
+                    f'expected them to fit {len(maps)} maps of {channels} channels'
                 )
             maps[level] = self.context[str(level)](maps[level])
         return tuple(maps)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Find the weights of a neck that was trained on its own."""
+        """Read the weights of a neck that was trained without LevelContext."""
         if self.neck is not None:
             for key in [key for key in state_dict if key.startswith(prefix)]:
                 name = key[len(prefix) :]
                 if name.partition('.')[0] not in self._modules:
                     state_dict[f'{prefix}neck.{name}'] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _checked_channels(in_channels: int | Sequence[int] | None) -> int | tuple[int, ...]:
-    many = isinstance(in_channels, Sequence) and not isinstance(in_channels, str)
-    counts = tuple(in_channels) if many else (in_channels,)
-    if not counts or not all(type(count) is int and count > 0 for count in counts):
-        raise InputError(
-            'neck.in_channels',
-            repr(in_channels),
-            'accepted: positive integers, one for each map, or one for all',
-        )
-    return counts if many else in_channels
-
-
-def _checked_levels(levels: Sequence[int], count: int | None) -> tuple[int, ...]:
-    most = 'as many as there are maps' if count is None else str(count - 1)
-    valid = isinstance(levels, Sequence) and len(levels) > 0
-    valid = valid and all(
-        type(level) is int and level >= 0 and (count is None or level < count) for level in levels
-    )
-    if not valid or len(set(levels)) < len(levels):
-        raise InputError(
-            'neck.levels', repr(levels), f'accepted: different integers from 0 to {most}'
-        )
-    return tuple(sorted(levels))

@@ -1,4 +1,4 @@
-"""Feature pyramid of the lighter RetinaFace layout: the merged map goes further down."""
+"""Feature pyramid of the lighter RetinaFace: the merged map is what is upsampled."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from polynl_mmdet.errors import InputError
-
 from .conv_choices import DEFAULT_INIT, light_act_cfg, zero_offsets
 
 
 @MODELS.register_module()
 class MergeFPN(BaseModule):
-    """Top-down pyramid whose every sum is merged by a 3x3 convolution before it goes on.
+    """Top-down pyramid that applies a 3x3 convolution to each sum before it is upsampled.
 
-    mmdet's FPN (Lin et al., CVPR 2017) sends the sums down and smooths them at the side. Here
-    the smoothed map itself is what is upsampled (nearest, to the finer map's exact size) and
-    added to the next lateral. The coarsest level is its lateral alone.
+    mmdet's FPN (Lin et al., CVPR 2017) upsamples the sums and smooths the outputs. Here the
+    smoothed map is upsampled (nearest, to the finer map's exact size) and added to the next
+    lateral. The coarsest output is its lateral.
 
     Args:
         in_channels (Sequence[int]): Channels of the backbone's maps, fine to coarse.
@@ -57,12 +55,12 @@ class MergeFPN(BaseModule):
         )
 
     def init_weights(self) -> None:
-        """Initialise by ``init_cfg``; deformable convolutions begin as plain ones."""
+        """Initialize by ``init_cfg``; deformable convolutions start as plain ones."""
         super().init_weights()
         zero_offsets(self)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Backbone maps, fine to coarse, to as many maps of the same sizes.
+        """Merge backbone maps, fine to coarse.
 
         Args:
             inputs (Sequence[Tensor]): Maps (B, in_channels[i], H_i, W_i).
@@ -71,11 +69,11 @@ class MergeFPN(BaseModule):
             tuple[Tensor]: Maps (B, out_channels, H_i, W_i).
 
         Raises:
-            InputError: Another number of maps than ``in_channels`` names.
+            ValueError: The number of maps is not that of ``in_channels``.
         """
         if len(inputs) != len(self.in_channels):
-            raise InputError(
-                'neck', f'{len(inputs)} maps', f'accepted: {len(self.in_channels)} (in_channels)'
+            raise ValueError(
+                f'neck: got {len(inputs)} maps, expected {len(self.in_channels)} (in_channels)'
             )
         outs = [conv(x) for conv, x in zip(self.lateral_convs, inputs)]
         for level in range(len(outs) - 2, -1, -1):

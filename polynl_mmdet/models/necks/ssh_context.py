@@ -1,7 +1,7 @@
-"""Context modules: wider views of the same map, concatenated.
+"""Context modules: larger receptive fields on the same map, concatenated.
 
 SSH: Single Stage Headless Face Detector (Najibi et al., ICCV 2017, Sec. 3.3,
-https://arxiv.org/abs/1708.03979), as RetinaFace uses it: one independent module a level.
+https://arxiv.org/abs/1708.03979), as RetinaFace uses it: one independent module per level.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from polynl_mmdet.errors import InputError
-
 from .conv_choices import DEFAULT_INIT, light_act_cfg, zero_offsets
 
 
@@ -24,14 +22,13 @@ from .conv_choices import DEFAULT_INIT, light_act_cfg, zero_offsets
 class SSHContextModule(BaseModule):
     """One level's context module: branches that see 3x3, 5x5 and 7x7 pixels.
 
-    The wide branches are stacks of 3x3 convolutions; the first of the 5x5 branch also begins the
-    7x7 one. A norm follows each convolution, an activation only those inside a branch; the
-    concatenation goes through a ReLU.
+    The 5x5 and 7x7 branches are stacks of 3x3 convolutions and share their first one. A norm
+    follows each convolution, an activation only those inside a branch, a ReLU the concatenation.
 
     Args:
         in_channels (int): Channels of the input.
         out_channels (int): Channels of the output, a multiple of 4: half of them from the 3x3
-            branch, a quarter from each other one.
+            branch, a quarter from each of the others.
         conv_cfg (dict, optional): Convolution layer, e.g. ``dict(type='DCNv2',
             deform_groups=1)``: the paper puts deformable convolutions here. Defaults to None
             (Conv2d).
@@ -41,7 +38,7 @@ class SSHContextModule(BaseModule):
         init_cfg (dict | list[dict], optional): Defaults to Xavier (uniform) for convolutions.
 
     Raises:
-        InputError: ``out_channels`` that 4 does not divide.
+        ValueError: ``out_channels`` is not a multiple of 4.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class SSHContextModule(BaseModule):
     ) -> None:
         super().__init__(init_cfg or DEFAULT_INIT)
         if out_channels <= 0 or out_channels % 4:
-            raise InputError('neck.out_channels', f'{out_channels}', 'accepted: a multiple of 4')
+            raise ValueError(f'neck.out_channels: got {out_channels}, expected a multiple of 4')
         quarter = out_channels // 4
         inner = act_cfg or light_act_cfg(out_channels)
 
@@ -77,7 +74,7 @@ class SSHContextModule(BaseModule):
         self.conv7x7_3 = conv(quarter, quarter, None)
 
     def init_weights(self) -> None:
-        """Initialise by ``init_cfg``; deformable convolutions begin as plain ones."""
+        """Initialize by ``init_cfg``; deformable convolutions start as plain ones."""
         super().init_weights()
         zero_offsets(self)
 
@@ -96,7 +93,7 @@ class SSHContextModule(BaseModule):
 class SSHContext(BaseModule):
     """An independent context module for each level of a pyramid.
 
-    Stands after the pyramid in a detector's neck: ``neck=[dict(type='FPN', ...),
+    It follows the pyramid in a detector's neck: ``neck=[dict(type='FPN', ...),
     dict(type='SSHContext', ...)]``.
 
     Args:
@@ -124,13 +121,13 @@ class SSHContext(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps (B, in_channels, H_i, W_i) to (B, out_channels, H_i, W_i), level by level.
+        """Map (B, in_channels, H_i, W_i) to (B, out_channels, H_i, W_i), level by level.
 
         Raises:
-            InputError: Another number of maps than ``num_levels``.
+            ValueError: The number of maps is not ``num_levels``.
         """
         if len(inputs) != len(self.levels):
-            raise InputError(
-                'neck', f'{len(inputs)} maps', f'accepted: {len(self.levels)} (num_levels)'
+            raise ValueError(
+                f'neck: got {len(inputs)} maps, expected {len(self.levels)} (num_levels)'
             )
         return tuple(module(x) for module, x in zip(self.levels, inputs))

@@ -1,7 +1,6 @@
-"""Parts of heads that hold no weights."""
+"""Assigner and coder of RetinaFace."""
 
 from .face_assigner import FaceAssigner
-from .hard_negatives import hard_negatives
 from .landmark_coder import LandmarkCoder
 
-__all__ = ['FaceAssigner', 'LandmarkCoder', 'hard_negatives']
+__all__ = ['FaceAssigner', 'LandmarkCoder']

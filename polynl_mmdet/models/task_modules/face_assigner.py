@@ -1,4 +1,4 @@
-"""Which anchor answers for which face."""
+"""Assign anchors to faces."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor
 
 @TASK_UTILS.register_module()
 class FaceAssigner(BaseAssigner):
-    """Anchors to faces by IoU, with care for small and for ignored faces (RetinaFace, Sec. 4.2).
+    """Assign anchors by IoU, with rules for small and for ignored faces (RetinaFace, Sec. 4.2).
 
     - An anchor is positive for the face it overlaps most, at IoU >= ``pos_iou_thr``.
-    - Each face keeps its best anchor whatever the IoU. Faces that share their best anchor cannot
-      all have it: the one that overlaps it most does (the first of equals).
-    - Other anchors are negative where they stay under ``neg_iou_thr`` with every face, and
-      neither in between.
+    - Each face gets its best anchor, whatever the IoU. Of faces that share their best anchor, the
+      one with the highest IoU gets it (the first of equals).
+    - Other anchors are negative if their IoU with every face is below ``neg_iou_thr``, and neither
+      in between.
     - Anchors of ignored faces are not negative: those with IoU >= ``neg_iou_thr`` to one, its
-      best anchor, and those that lie in one with more than ``ignore_iof_thr`` of their area.
-      They are positive only for a face that is not ignored.
+      best anchor, and those with more than ``ignore_iof_thr`` of their area inside one. They are
+      positive only for a face that is not ignored.
 
-    mmdet's MaxIoUAssigner differs: in an image whose faces are all ignored it calls every
-    anchor negative, small ignored faces (covering little of any anchor) train as background, a
-    face's best anchor may go to a later face of lower IoU, and a face that overlaps no anchor
-    claims all of them at ``min_pos_iou=0``.
+    mmdet's MaxIoUAssigner differs: in an image whose faces are all ignored every anchor is
+    negative, small ignored faces (covering little of any anchor) train as background, a face's best
+    anchor may go to a later face of lower IoU, and a face that overlaps no anchor gets all of them
+    at ``min_pos_iou=0``.
 
     Args:
-        pos_iou_thr (float): Least IoU of a positive anchor. Defaults to 0.5.
+        pos_iou_thr (float): Min IoU of a positive anchor. Defaults to 0.5.
         neg_iou_thr (float): Negative anchors have a lower IoU. Defaults to 0.3.
-        ignore_iof_thr (float): Share of an anchor's area inside an ignored face above which the
-            anchor is not negative. Defaults to 0.5.
+        ignore_iof_thr (float): An anchor with more than this fraction of its area inside an ignored
+            face is not negative. Defaults to 0.5.
         iou_calculator (dict): Overlaps of boxes. Defaults to BboxOverlaps2D.
         gpu_assign_thr (int): With more faces than this the overlaps are computed on the CPU,
             to save GPU memory; -1: never. Defaults to -1.
@@ -89,7 +89,7 @@ class FaceAssigner(BaseAssigner):
         return AssignResult(len(faces), gt_inds, max_overlaps, labels)
 
     def _assign_faces(self, anchors: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-        """``gt_inds`` and ``max_overlaps`` with respect to faces that are not ignored."""
+        """Return ``gt_inds`` and ``max_overlaps`` for the faces that are not ignored."""
         gt_inds = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
         if not len(faces) or not len(anchors):
             return gt_inds, anchors.new_zeros(len(anchors))
@@ -110,7 +110,7 @@ class FaceAssigner(BaseAssigner):
         return gt_inds, max_overlaps
 
     def _belong_to(self, anchors: Tensor, ignored: Tensor) -> Tensor:
-        """Bool (n,): anchors that ignored faces keep from being negative."""
+        """Return bool (n,): anchors that are not negative because of ignored faces."""
         overlaps = self.iou_calculator(ignored, anchors)
         inside = self.iou_calculator(anchors, ignored, mode='iof').amax(dim=1)
         belong = (overlaps.amax(dim=0) >= self.neg_iou_thr) | (inside > self.ignore_iof_thr)

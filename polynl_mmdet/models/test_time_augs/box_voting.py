@@ -1,4 +1,4 @@
-"""Box voting: overlapping detections of several views become one.
+"""Box voting: merge overlapping detections of several views.
 
 Gidaris and Komodakis, Object Detection via a Multi-Region and Semantic Segmentation-Aware CNN
 Model (ICCV 2015, Sec. 5), https://arxiv.org/abs/1505.01749; RetinaFace uses it at IoU 0.4
@@ -13,21 +13,21 @@ from torch import Tensor
 
 
 def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.0) -> InstanceData:
-    """Merge detections of one class that overlap; boxes and landmarks vote by their scores.
+    """Merge overlapping detections of one class into their mean, weighted by score.
 
-    The highest-scoring detection left takes along every other one left of its class with IoU >=
-    ``iou_thr`` to it. They become one: box and landmarks are the means weighted by score, the
-    score is the highest. Then the same with what is left, until nothing is.
+    As in NMS, the detection with the highest score and all others of its class with IoU >=
+    ``iou_thr`` to it form a group, then the rest. A group becomes one detection: box and landmarks
+    are means weighted by score, the score is the highest.
 
     Args:
         instances (InstanceData): ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and
             ``keypoints`` (n, K, 2).
-        iou_thr (float): Least IoU to be merged. Defaults to 0.4.
+        iou_thr (float): Min IoU to be merged. Defaults to 0.4.
         offset (float): Added to widths and heights in the IoU: 1 counts pixels, as WIDER FACE
             does. Defaults to 1.0.
 
     Returns:
-        InstanceData: The same fields, by falling score.
+        InstanceData: The same fields, by decreasing score.
     """
     order = instances.scores.sort(descending=True, stable=True).indices
     rest = instances[order]
@@ -35,9 +35,9 @@ def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.
     while len(rest):
         together = _iou(rest.bboxes[0], rest.bboxes, offset) >= iou_thr
         together &= rest.labels == rest.labels[0]
-        together[0] = True  # also where its own IoU is not a number, as for an empty box
+        together[0] = True  # an empty box's IoU with itself is NaN
         voters, rest = rest[together], rest[~together]
-        # Scores that are all zero vote alike.
+        # Equal weights if all scores are zero.
         weights = voters.scores if voters.scores[0] > 0 else torch.ones_like(voters.scores)
         weights = weights / weights.sum()
         merged.append(
@@ -52,7 +52,7 @@ def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.
 
 
 def _iou(box: Tensor, boxes: Tensor, offset: float) -> Tensor:
-    """IoU of a box (4,) with each of (n, 4)."""
+    """Compute the IoU of a box (4,) with each of (n, 4)."""
     corner = torch.maximum(box[:2], boxes[:, :2])
     size = (torch.minimum(box[2:], boxes[:, 2:]) - corner + offset).clamp(min=0)
     overlap = size.prod(dim=1)

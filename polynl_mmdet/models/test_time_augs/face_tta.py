@@ -16,31 +16,32 @@ from .box_voting import box_voting
 
 @MODELS.register_module()
 class FaceTTAModel(BaseTTAModel):
-    """Merges the views of an image by box voting, landmarks included.
+    """Merge the views of an image by box voting, landmarks included.
 
     Args:
         tta_cfg (dict): ``iou_thr`` (default 0.4) and ``max_per_img`` (default 750) of the vote.
-        swap (Sequence[int]): Which landmark each landmark is in a mirror. Defaults to left and
-            right exchanged among eyes, nose and mouth corners: (1, 0, 2, 4, 3).
+        flip_indices (Sequence[int]): Order of the landmarks in a mirror, for views without
+            ``flip_indices`` in their metainfo. Defaults to (1, 0, 2, 4, 3): eyes, nose, mouth
+            corners.
         **kwargs: As for mmengine's BaseTTAModel: ``module``, the detector.
     """
 
     def __init__(
         self,
         tta_cfg: dict | None = None,
-        swap: Sequence[int] = (1, 0, 2, 4, 3),
+        flip_indices: Sequence[int] = (1, 0, 2, 4, 3),
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.tta_cfg = tta_cfg or {}
-        self.swap = list(swap)
+        self.flip_indices = list(flip_indices)
 
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> list[DetDataSample]:
         """Merge the views of each image.
 
         Args:
-            data_samples_list (list[list[DetDataSample]]): For each image its views, whose
-                ``pred_instances`` are in pixels of the original, flipped or not.
+            data_samples_list (list[list[DetDataSample]]): Per image its views, with
+                ``pred_instances`` in pixels of the original image, flipped or not.
 
         Returns:
             list[DetDataSample]: The first view's samples, with the merged ``pred_instances``.
@@ -54,24 +55,25 @@ class FaceTTAModel(BaseTTAModel):
         return merged
 
     def _upright(self, view: DetDataSample) -> InstanceData:
-        """A view's detections as they are in the image that was not flipped."""
-        found = view.pred_instances
+        """Return the detections of a view, flipped back."""
+        pred = view.pred_instances
         if not view.metainfo.get('flip', False):
-            return found
+            return pred
         direction, shape = view.flip_direction, view.ori_shape[:2]
         return InstanceData(
-            bboxes=bbox_flip(found.bboxes, shape, direction),
-            scores=found.scores,
-            labels=found.labels,
-            keypoints=self._flip_points(found.keypoints, shape, direction),
+            bboxes=bbox_flip(pred.bboxes, shape, direction),
+            scores=pred.scores,
+            labels=pred.labels,
+            keypoints=self._flip_points(pred.keypoints, view),
         )
 
-    def _flip_points(self, points: Tensor, shape: Sequence[int], direction: str) -> Tensor:
-        height, width = shape
+    def _flip_points(self, points: Tensor, view: DetDataSample) -> Tensor:
+        height, width = view.ori_shape[:2]
         points = points.clone()
-        if direction in ('horizontal', 'diagonal'):
+        if view.flip_direction in ('horizontal', 'diagonal'):
             points[..., 0] = width - points[..., 0]
-        if direction in ('vertical', 'diagonal'):
+        if view.flip_direction in ('vertical', 'diagonal'):
             points[..., 1] = height - points[..., 1]
-        # Two mirrors are a turn, after which a left eye is a left eye again.
-        return points if direction == 'diagonal' else points[:, self.swap]
+        if view.flip_direction == 'diagonal':  # A rotation: left stays left.
+            return points
+        return points[:, list(view.metainfo.get('flip_indices', self.flip_indices))]

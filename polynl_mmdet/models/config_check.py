@@ -1,0 +1,142 @@
+"""Check the layers of a model config before the model is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+from mmdet.models.backbones import Res2Net, ResNet
+from mmdet.models.backbones.resnet import Bottleneck
+from mmdet.registry import MODELS, TASK_UTILS
+
+POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
+# Their types are no registered modules of a model.
+NOT_MODULES = ('init_cfg', 'nms', 'nms_cfg')
+
+
+def check_model(model: dict) -> None:
+    """Check the types, ``plugins`` and ``sites`` of a model config.
+
+    mmdet builds some mistakes into an assertion without a message, a KeyError of 'None', or a shape
+    error at the first image. Types may be names or classes.
+
+    Args:
+        model (dict): The config's ``model``.
+
+    Raises:
+        ValueError: A misspelt type; ``plugins`` or ``sites`` for a backbone that takes none, or
+            that the backbone cannot place.
+    """
+    for where, part in _parts(model, 'model'):
+        cls = _class_of(part, where)
+        for key in ('plugins', 'sites'):
+            if part.get(key) and cls is not None:
+                _check_list(part[key], key, where, cls)
+        if part.get('plugins') and cls is not None and issubclass(cls, ResNet):
+            for index, plugin in enumerate(part['plugins']):
+                _check_plugin(plugin, part, cls, f'{where}.plugins[{index}]')
+        for index, site in enumerate(part.get('sites') or ()):
+            check_layer(site.get('cfg'), f'{where}.sites[{index}].cfg')
+
+
+def check_layer(cfg: dict, where: str) -> None:
+    """Check that a layer's config has a registered type.
+
+    Args:
+        cfg (dict): Config of a layer.
+        where (str): Its key, for the error.
+
+    Raises:
+        ValueError: It is no dict with a type, or the type is not registered.
+    """
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ValueError(f"{where}: got {cfg!r}, expected a dict with 'type'")
+    kind = cfg['type']
+    if isinstance(kind, str) and not callable(MODELS.get(kind)):  # It imports modules, too.
+        raise ValueError(f'{where}.type: {kind!r} is not registered; {_suggestion(kind)}')
+
+
+def _parts(cfg: object, where: str) -> Iterator[tuple[str, dict]]:
+    """Yield every dict of a config, with its key."""
+    if isinstance(cfg, dict):
+        yield where, cfg
+        children = [(f'{where}.{key}', v) for key, v in cfg.items() if key not in NOT_MODULES]
+    elif isinstance(cfg, (list, tuple)):
+        children = [(f'{where}[{index}]', value) for index, value in enumerate(cfg)]
+    else:
+        return
+    for name, value in children:
+        yield from _parts(value, name)
+
+
+def _class_of(part: dict, where: str) -> type | None:
+    """Return the class that a dict builds; None for what is not built from a registry."""
+    kind = part.get('type')
+    if isinstance(kind, str):
+        found = MODELS.get(kind) or TASK_UTILS.get(kind)
+        if found is None and _near(kind):
+            raise ValueError(f'{where}.type: {kind!r} is not registered; {_suggestion(kind)}')
+        kind = found
+    return kind if isinstance(kind, type) else None
+
+
+def _near(kind: str) -> list[str]:
+    names = [*TASK_UTILS.module_dict]
+    registry = MODELS
+    while registry is not None:
+        names += registry.module_dict
+        registry = registry.parent
+    same = [name for name in names if name.lower() == kind.lower()]
+    return same or get_close_matches(kind, names, n=1, cutoff=0.8)
+
+
+def _suggestion(kind: str) -> str:
+    near = _near(kind)
+    if near:
+        return f'did you mean {near[0]!r}?'
+    return 'is the package that registers it in custom_imports?'
+
+
+def _takes(cls: type, argument: str) -> bool:
+    """Return whether a constructor takes an argument, itself or by its bases' ``**kwargs``."""
+    for base in cls.__mro__:
+        if '__init__' in vars(base):
+            parameters = inspect.signature(base.__init__).parameters
+            if argument in parameters:
+                return True
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                return False
+    return False
+
+
+def _check_list(value: object, key: str, where: str, cls: type) -> None:
+    if not _takes(cls, key):
+        hint = 'expected LevelContext as neck, which puts layers behind any backbone'
+        if issubclass(cls, ResNet):
+            hint = "expected type='SiteResNet' or 'SiteResNeXt'"
+        raise ValueError(f'{where}: {cls.__name__} takes no {key}, {hint}')
+    if not isinstance(value, (list, tuple)) or not all(isinstance(v, dict) for v in value):
+        raise ValueError(f'{where}.{key}: got {type(value).__name__}, expected a list of dicts')
+
+
+def _check_plugin(plugin: dict, model: dict, backbone: type[ResNet], where: str) -> None:
+    block = backbone.arch_settings.get(model.get('depth'), (Bottleneck,))[0]
+    if not hasattr(block, 'make_block_plugins'):
+        raise ValueError(
+            f'{where}: {backbone.__name__}-{model["depth"]} has no bottlenecks and takes no '
+            "plugins, expected depth 50 or more, or type='SiteResNet' with sites"
+        )
+    check_layer(plugin.get('cfg'), f'{where}.cfg')
+    # Res2Net plans plugins for other channels than these positions have.
+    positions = POSITIONS[2:] if issubclass(backbone, Res2Net) else POSITIONS
+    if plugin.get('position') not in positions:
+        raise ValueError(
+            f'{where}.position: got {plugin.get("position")!r}, expected {" or ".join(positions)}'
+        )
+    stages, count = plugin.get('stages'), model.get('num_stages', 4)
+    if stages is not None and len(stages) != count:
+        raise ValueError(
+            f'{where}.stages: got {len(stages)} values {tuple(stages)}, expected {count} booleans '
+            f'(c2 to c{count + 1})'
+        )

@@ -1,0 +1,77 @@
+"""Model configs are checked before anything is built."""
+
+from __future__ import annotations
+
+import pytest
+from mmdet.models.backbones import ResNet
+from mmengine.config import Config
+
+from polynl_mmdet.layers import PolyNL
+from polynl_mmdet.models import SiteResNet
+from polynl_mmdet.models.config_check import check_model
+
+PLUGIN = dict(cfg=dict(type='PolyNL'), stages=(False, True, True, True), position='after_conv2')
+SITE = dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)
+
+
+def model(type='ResNet', **backbone):
+    return dict(type='MaskRCNN', backbone=dict(type=type, **backbone), neck=dict(type='FPN'))
+
+
+def plugged(type='ResNet', depth=50, **plugin):
+    return model(type, depth=depth, plugins=[{**PLUGIN, **plugin}])
+
+
+@pytest.mark.parametrize('kind', ['ResNet', 'ResNeXt', 'SiteResNet', 'mmdet.ResNet', ResNet])
+def test_good_plugins_pass(kind):
+    check_model(plugged(kind))
+    check_model(plugged(kind, cfg=dict(type=PolyNL)))
+    check_model(dict(type='Wrapper', model=plugged(kind), parts=[dict(type='x')]))
+    check_model(plugged('Res2Net', position='after_conv3'))
+    check_model(model(SiteResNet, depth=50, sites=[SITE]))
+    check_model(model('SiteResNet', depth=18, sites=None))
+
+
+@pytest.mark.parametrize(
+    ('bad', 'words'),
+    [
+        (plugged(stages=(True,) * 5), ['backbone.plugins[0].stages', 'got 5', '4 booleans']),
+        (plugged(position='after_conv4'), ['position', 'after_conv4', 'after_conv3']),
+        (plugged(cfg=dict(type='PolyNl')), ['plugins[0].cfg', "did you mean 'PolyNL'?"]),
+        (plugged(cfg=dict(type='MyBlock')), ["'MyBlock' is not registered", 'custom_imports']),
+        (plugged(depth=18), ['ResNet-18', 'no bottlenecks', 'SiteResNet']),
+        (plugged('Res2Net'), ['position', 'after_conv2', 'expected after_conv3']),
+        (plugged('SwinTransformer'), ['SwinTransformer takes no plugins', 'LevelContext']),
+        (plugged('CSPNeXt'), ['CSPNeXt takes no plugins', 'LevelContext']),
+        (model(depth=50, sites=[SITE]), ['ResNet takes no sites', 'SiteResNet']),
+        (model(ResNet, depth=50, sites=[SITE]), ['ResNet takes no sites', 'SiteResNet']),
+        (model(depth=50, plugins=PLUGIN), ['plugins', 'got dict', 'expected a list']),
+        (model(depth=50, plugins=[dict(type='PolyNL')]), ['plugins[0].cfg', 'got None']),
+        (model('SiteResNet', depth=50, sites=SITE), ['sites', 'got dict', 'expected a list']),
+        (model('SiteResNet', sites=[dict(SITE, cfg=dict(type='polynl'))]), ['sites[0].cfg']),
+        (model('SiteResnet', depth=50), ['model.backbone.type', "did you mean 'SiteResNet'?"]),
+        (dict(module=plugged(stages=())), ['model.module.backbone.plugins[0].stages']),
+    ],
+)
+def test_bad_layers_are_named(bad, words):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        check_model(bad)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+        'dino/dino-4scale_r50_8xb2-12e_coco.py',
+        'rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py',
+        'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+        'yolox/yolox_tiny_8xb8-300e_coco.py',
+        'detectors/detectors_htc-r50_1x_coco.py',
+        'reppoints/reppoints-moment_r50_fpn_1x_coco.py',
+    ],
+)
+def test_configs_of_mmdet_pass(name, tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = 'mmdet::{name}'")
+    check_model(Config.fromfile(path).model)
