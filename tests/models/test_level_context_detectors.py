@@ -9,7 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 IMPORTS = "custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)\n"
 # Between backbone and neck.
@@ -76,7 +76,7 @@ def outputs(model, batch):
     data = model.data_preprocessor(copy.deepcopy(batch), False)
     with torch.no_grad():
         found = [*model.extract_feat(data['inputs']), model(**data, mode='tensor')]
-    return [leaf for leaf in tree_leaves(found) if torch.is_tensor(leaf)]
+    return [leaf for leaf in tree_flatten(found)[0] if torch.is_tensor(leaf)]
 
 
 @pytest.mark.parametrize('family', FAMILIES, ids=lambda name: name.split('/')[0])
