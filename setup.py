@@ -98,7 +98,9 @@ setup(
     install_requires=['matplotlib', 'numpy', 'pillow', 'pycocotools', 'scipy', 'tqdm'],
     extras_require={
         'deploy': ['onnx', 'onnxruntime'],
+        'faster': ['faster-coco-eval'],
         'tests': [
+            'faster-coco-eval',
             'hypothesis',
             'ipykernel',
             'nbclient',

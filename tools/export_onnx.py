@@ -1,20 +1,19 @@
-"""Write a detector as an ONNX file, and compare the file with PyTorch.
+"""Export a detector to ONNX, and compare the file with PyTorch.
 
     python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx [--image IMAGE ...] [--size HxW ...]
 
-A RetinaFace is written whole: boxes, scores and landmarks of all anchors, decoded; what remains is
-to take those above a score and their NMS, as tools/onnx_face_demo.py does in NumPy. Of any other
-detector (Mask R-CNN, RetinaNet, ...) the backbone and neck are written: the pyramid's levels.
-Input: "image", (batch, 3, height, width) float32, BGR pixels from 0 to 255, any size; channel
-order, normalisation and padding to the config's pad_size_divisor are inside.
+A RetinaFace is exported with decoded boxes, scores and landmarks of all anchors; score threshold
+and NMS follow outside, as in tools/face_demo.py. Of any other detector (Mask R-CNN, RetinaNet, ...)
+the backbone and neck are exported: the levels of the pyramid. Input: "image", (batch, channels,
+height, width) float32, BGR pixels from 0 to 255, any size; channel order, normalization and padding
+to the config's pad_size_divisor are inside.
 
 Each image is run at each size by onnxruntime and by PyTorch. The relative difference of an output
-is the largest |a - b| over the largest |a|, or over 1 where that is smaller. Above --tolerance
-nothing is written and the exit status is 1.
+is max |a - b| / max(1, max |a|). Above --tolerance nothing is written and the exit status is 1.
 
 Examples:
     python tools/export_onnx.py CONFIG epoch_80.pth face.onnx --image photo.jpg
-    python tools/export_onnx.py CONFIG none pyramid.onnx      # drawn weights, generated images
+    python tools/export_onnx.py CONFIG none pyramid.onnx      # random weights, generated images
 """
 
 from __future__ import annotations
@@ -38,8 +37,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import polynl_mmdet
-from polynl_mmdet.engine import force_weights_only, load_checkpoint
+from polynl_mmdet.engine import check_loaded, force_weights_only, load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
+from polynl_mmdet.models import RetinaFaceHead
 from polynl_mmdet.models.config_check import check_model
 
 try:
@@ -59,7 +59,7 @@ except ModuleNotFoundError as error:
 
 SIZES = ('480x640', '683x1024', '1000x600')
 TOLERANCE = 1e-4
-EXAMPLE_SIZE = (97, 130)  # The tracer's input: small, and no multiple of any stride.
+EXAMPLE_SIZE = (97, 130)  # For the tracer: small, and no multiple of a stride.
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -68,18 +68,19 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', metavar='CONFIG')
-    parser.add_argument(
-        'checkpoint', metavar='CHECKPOINT', help="or 'none': weights drawn at random"
-    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help="or 'none': random weights")
     parser.add_argument('out', metavar='OUT.onnx', type=Path)
     parser.add_argument(
-        '--image', nargs='+', default=[], metavar='IMAGE', help='to compare on (else generated)'
+        '--image', nargs='+', default=[], metavar='IMAGE', help='to compare on (default: generated)'
     )
     parser.add_argument(
         '--size', nargs='+', default=SIZES, metavar='HxW', help=f'default: {" ".join(SIZES)}'
     )
     parser.add_argument(
-        '--tolerance', type=float, default=TOLERANCE, help=f'largest relative ({TOLERANCE:g})'
+        '--tolerance',
+        type=float,
+        default=TOLERANCE,
+        help=f'max relative difference ({TOLERANCE:g})',
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as in train.py')
     return parser.parse_args(args)
@@ -95,48 +96,43 @@ def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, n
 
     Returns:
         tuple[Config, nn.Module]: The config and the detector.
-
-    Raises:
-        InputError: A file is missing, or the checkpoint lacks weights that would be exported.
     """
     if not Path(config).is_file():
-        raise InputError(config, 'no such config file')
+        raise InputError(f'{config}: no such config file')
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(options or {})
     if 'model' not in cfg:
-        raise InputError(config, 'no model in it', 'accepted: the config of a detector')
+        raise InputError(f'{config}: got no model, expected the config of a detector')
     register_all_modules()
     check_model(cfg.model)
     without_downloads(cfg.model)
     detector = MODELS.build(cfg.model).eval()
     if not hasattr(detector, 'extract_feat'):
-        raise InputError(config, f'a {cfg.model.type}', 'accepted: the config of a detector')
+        raise InputError(f'{config}: got a {cfg.model.type}, expected the config of a detector')
     if checkpoint == 'none':
         torch.manual_seed(0)
         detector.init_weights()
         fill_zero_parameters(detector)
         return cfg, detector
     state = load_checkpoint(checkpoint)
-    state = state.get('state_dict', state) if isinstance(state, dict) else {}
+    state = state.get('state_dict', state)
+    check_loaded(detector, state, checkpoint)
     missing = detector.load_state_dict(state, strict=False).missing_keys
-    parts = ('backbone.', 'neck.') + (('bbox_head.',) if is_face_detector(cfg) else ())
+    parts = ('backbone.', 'neck.') + (('bbox_head.',) if is_face_detector(detector) else ())
     missing = [key for key in missing if key.startswith(parts)]
     if missing:
-        raise InputError(
-            checkpoint,
-            f'lacks {len(missing)} weights, {missing[0]} first',
-            f'accepted: a checkpoint of {config}',
-        )
+        found = f'{len(missing)} weights of the model are missing, such as {missing[0]}'
+        raise InputError(f'{checkpoint}: {found}; expected a checkpoint of {config}')
     return cfg, detector
 
 
-def is_face_detector(cfg: Config) -> bool:
+def is_face_detector(detector: nn.Module) -> bool:
     """Return whether the whole detector is exported."""
-    return cfg.model.get('bbox_head', {}).get('type') == 'RetinaFaceHead'
+    return isinstance(getattr(detector, 'bbox_head', None), RetinaFaceHead)
 
 
 def without_downloads(part: dict | list) -> None:
-    """Drop every ``init_cfg`` that would fetch pretrained weights."""
+    """Drop every ``init_cfg`` that would download pretrained weights."""
     if isinstance(part, dict):
         init = part.get('init_cfg')
         if isinstance(init, dict) and init.get('type') == 'Pretrained':
@@ -147,10 +143,10 @@ def without_downloads(part: dict | list) -> None:
 
 
 def fill_zero_parameters(model: nn.Module) -> None:
-    """Give parameters that are zero throughout small random values.
+    """Give parameters that are all zero small random values.
 
-    Fresh context layers are the identity because a parameter is zero: compared like that, their
-    branch could be wrong without a difference in the outputs.
+    A new context layer starts as the identity, because a parameter is zero: an error in its branch
+    would not show in the outputs.
     """
     for parameter in model.parameters():
         if not parameter.detach().any():
@@ -162,38 +158,26 @@ def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
 
     Returns:
         dict[str, Tensor]: Name and size to (1, 3, H, W) float32, BGR.
-
-    Raises:
-        InputError: A file that is no image, or a size that is none.
     """
-    inputs = {}
-    images = {}
+    images = {path: cv2.imread(path, cv2.IMREAD_COLOR) for path in paths if Path(path).is_file()}
     for path in paths:
-        image = cv2.imread(path, cv2.IMREAD_COLOR) if Path(path).is_file() else None
-        if image is None:
-            raise InputError('--image', f'{path} is not an image that can be read')
-        images[path] = image
+        if images.get(path) is None:
+            raise InputError(f'--image: {path} is not an image that can be read')
     if not images:
         random = np.random.default_rng(0)
         coarse = cv2.resize(random.integers(0, 256, (12, 16, 3), np.uint8), (640, 480))
         fine = random.integers(-20, 21, coarse.shape)
         images['generated'] = np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    inputs = {}
     for name, image in images.items():
         for size in sizes:
             match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
             if not match:
-                raise InputError('--size', repr(size), 'accepted: HEIGHTxWIDTH, such as 480x640')
+                raise InputError(f'--size: got {size!r}, expected HEIGHTxWIDTH such as 480x640')
             height, width = map(int, match.groups())
             pixels = cv2.resize(image, (width, height)).astype(np.float32)
             inputs[f'{Path(name).name} {size}'] = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     return inputs
-
-
-def face_graph(cfg: Config, detector: nn.Module) -> tuple[nn.Module, dict, dict]:
-    """Return the graph of a RetinaFace, its outputs' free axes, and the file's metadata."""
-    free = {0: 'batch', 1: 'anchors'}
-    outputs = {name: dict(free) for name in ('boxes', 'scores', 'landmarks')}
-    return FaceDetectorGraph(detector), outputs, face_settings(cfg)
 
 
 def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict, dict]:
@@ -216,11 +200,7 @@ def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict
 def compare_on_all(
     graph: nn.Module, path: Path, inputs: dict[str, Tensor]
 ) -> list[tuple[str, Difference]]:
-    """Compare the file with PyTorch on every input, and print a line for each.
-
-    Returns:
-        list[tuple[str, Difference]]: Every input's and output's difference.
-    """
+    """Compare the file with PyTorch on every input, and print a line for each."""
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     found = []
     for name, image in tqdm(inputs.items(), desc='comparing', unit='image'):
@@ -237,14 +217,15 @@ def main(args: argparse.Namespace) -> int:
     # mmengine logs every parameter's initialisation.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     if not args.out.absolute().parent.is_dir():
-        raise InputError('OUT.onnx', f'{args.out} in a folder that does not exist')
+        raise InputError(f'OUT.onnx: {args.out} is in a folder that does not exist')
     inputs = read_images(args.image, args.size)
     cfg, detector = build(args.config, args.checkpoint, args.cfg_options)
     channels = input_channels(detector)
     example = torch.rand(2, channels, *EXAMPLE_SIZE) * 255
     inputs = {name: image[:, :channels] for name, image in inputs.items()}
-    if is_face_detector(cfg):
-        graph, outputs, metadata = face_graph(cfg, detector)
+    if is_face_detector(detector):
+        graph, metadata = FaceDetectorGraph(detector), face_settings(cfg)
+        outputs = {name: {0: 'batch', 1: 'anchors'} for name in ('boxes', 'scores', 'landmarks')}
     else:
         graph, outputs, metadata = pyramid_graph(detector, example)
     graph.eval()
@@ -257,7 +238,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.image:
         print('no --image given: compared on a generated image')
     if args.checkpoint == 'none':
-        print('no checkpoint: weights drawn at random, zeros replaced so that every branch counts')
+        print('no checkpoint: random weights, zeros replaced so that every branch counts')
     with tempfile.TemporaryDirectory(dir=args.out.absolute().parent) as folder:
         written = Path(folder) / args.out.name
         write_onnx(graph, example, written, outputs, metadata)
@@ -276,7 +257,7 @@ def main(args: argparse.Namespace) -> int:
             return 1
         os.replace(written, args.out)
     what = 'boxes, scores and landmarks' if metadata['kind'] == 'faces' else 'pyramid levels'
-    print(f'{summary}, accepted: {args.tolerance:g}')
+    print(f'{summary}, at most {args.tolerance:g}')
     print(f'wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB): {what}')
     return 0
 

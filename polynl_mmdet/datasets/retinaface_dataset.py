@@ -115,6 +115,20 @@ class RetinaFaceDataset(BaseDetDataset):
             )
         return kept
 
+    def check_files(self) -> None:
+        """Check that the images exist, if they are local files.
+
+        Raises:
+            ValueError: An image is missing.
+        """
+        paths = [info['img_path'] for info in map(self.get_data_info, range(len(self)))]
+        missing = [path for path in paths if '://' not in path and not osp.isfile(path)]
+        if missing and not self.backend_args:
+            raise ValueError(
+                f'{self.ann_file}: {len(missing)} of {len(paths)} images do not exist, such as '
+                f'{missing[0]}'
+            )
+
     def get_data_info(self, idx: int) -> dict:
         """Get an image's information with its ``instances``, as mmdet's datasets give it."""
         info = super().get_data_info(idx)

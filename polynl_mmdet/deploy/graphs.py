@@ -158,7 +158,8 @@ class FaceDetectorGraph(nn.Module):
 
 
 def face_settings(cfg: Config) -> dict:
-    """Return how a config's face detector is tested: ``kind``, resize, thresholds and NMS.
+    """Return how a config's face detector is tested: ``kind``, resize, thresholds, NMS and
+    the names of ``metainfo['landmarks']``.
 
     Raises:
         ValueError: Another NMS than 'nms'.
@@ -167,8 +168,10 @@ def face_settings(cfg: Config) -> dict:
     nms = test_cfg.get('nms', {})
     if nms.get('type', 'nms') != 'nms':
         raise ValueError(f"model.test_cfg.nms: got {nms['type']!r}, expected 'nms'")
+    metainfo = cfg.get('test_dataloader', {}).get('dataset', {}).get('metainfo') or {}
     return {
         'kind': 'faces',
+        'landmarks': list(metainfo.get('landmarks', [])),
         'score_thr': test_cfg.get('score_thr', 0.0),
         'nms_pre': test_cfg.get('nms_pre', -1),
         'nms_iou': nms.get('iou_threshold', 0.4),

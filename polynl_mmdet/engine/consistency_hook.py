@@ -28,7 +28,8 @@ class ConsistencyHook(Hook):
 
     - ``num_classes`` of every head against the classes of every data set;
     - classes and their order in training, validation and evaluator;
-    - the images of a data set against the annotation file of its evaluator;
+    - the images of a data set against the annotation file or ground truth of its evaluator, those
+      of RetinaFaceDataset against the disk;
     - the weights of ``load_from`` or ``--resume`` against the model.
 
     For a config of your own: ``custom_hooks = [dict(type='ConsistencyHook')]``. ``tools/train.py``
@@ -54,7 +55,12 @@ class ConsistencyHook(Hook):
                 found = ' and '.join(f'{key} {value}' for key, value in classes.items())
                 raise ValueError(f'got different classes, expected the same: {found}')
             evaluator = getattr(getattr(runner, f'_{name}_loop'), 'evaluator', None)
+            for part in _parts(dataset):
+                if name != 'train' and hasattr(part, 'check_files'):
+                    part.check_files()
             for metric in getattr(evaluator, 'metrics', []):
+                if hasattr(metric, 'check_dataset'):
+                    metric.check_dataset(dataset)
                 if getattr(metric, '_coco_api', None) is not None:
                     check_images(metric, dataset, name)
                     check_labels(metric, [*train, *_parts(dataset)], name)

@@ -104,6 +104,26 @@ def test_best_detection_is_taken_once():
     assert score([shifted], iou_thr=0.3)['face_landmarks/found'] == 1
 
 
+def test_other_landmarks_and_their_unit():
+    """Four corners of a plate, in units of its left side."""
+    box, corners = [0, 0, 40, 20], [[0, 0], [40, 0], [40, 20], [0, 20]]
+    moved = [[x + 3, y + 4] for x, y in corners]
+    one = dict(
+        gt_instances=dict(
+            bboxes=torch.tensor([box]).float(),
+            keypoints=torch.tensor([corners]).float(),
+            keypoints_visible=torch.ones(1, 4),
+        ),
+        pred_instances=dict(
+            bboxes=torch.tensor([box]).float(),
+            keypoints=torch.tensor([moved]).float(),
+            scores=torch.tensor([0.9]),
+        ),
+    )
+    assert score([one], norm_points=(0, 3))['face_landmarks/nme'] == pytest.approx(5 / 20)
+    assert score([one])['face_landmarks/nme'] == pytest.approx(5 / 40)
+
+
 def test_detectors_without_landmarks_are_refused():
     box, points = face(0, 0)
     one = sample([(box, points, SEEN)], [(box, points, 0.9)])

@@ -154,6 +154,43 @@ def test_format_only_writes_and_scores_nothing(made, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('paths', 'names'),
+    [
+        (['cam1/day1/1.jpg', 'cam2/day1/1.jpg', 'cam2/day2/1.jpg'],
+         ['cam1/day1/1', 'cam2/day1/1', 'cam2/day2/1']),
+        (['a/1.jpg', 'a/1.png', 'b/2.jpg'], ['a/1.jpg', 'a/1.png', 'b/2.jpg']),
+        (['x/a/1.jpg', 'y/a/1.jpg', 'y/a/1.png'], ['x/a/1.jpg', 'y/a/1.jpg', 'y/a/1.png']),
+        (['0--A/1.jpg', '1--B/1.jpg'], ['0--A/1', '1--B/1']),
+        (['deep/0--A/1.jpg', 'deep/1--B/2.jpg'], ['0--A/1', '1--B/2']),
+        (['1.jpg', 'a/1.jpg', 'b/a/1.jpg'], ['1', 'a/1', 'b/a/1']),
+    ],
+)  # fmt: skip
+def test_one_file_for_each_image(tmp_path, paths, names):
+    """Also where a sampler repeats images."""
+    metric = WIDERFaceMetric(format_only=True, outfile_prefix=str(tmp_path / 'out'))
+    for index in [*range(len(paths)), 0]:
+        rows = dict(bboxes=torch.tensor([[0.0, 0, index + 1, 9]]), scores=torch.ones(1))
+        metric.process({}, [dict(img_path=f'{tmp_path}/data/{paths[index]}', pred_instances=rows)])
+    metric.evaluate(len(paths) + 1)
+    written = {
+        path.relative_to(tmp_path / 'out').as_posix()[:-4]: path.read_text().splitlines()[2]
+        for path in (tmp_path / 'out').rglob('*.txt')
+    }
+    assert written == {name: f'0.0 0.0 {index + 1}.0 9.0 1.0' for index, name in enumerate(names)}
+
+
+def test_scores_images_of_one_name_in_different_events(made):
+    """Both are counted: two images "1" of the events a and b."""
+    gt_dir = made[0].parent / 'twins'
+    boxes = np.array([[10.0, 10, 20, 20], [40, 40, 30, 30]])
+    counted = {setting: np.array([True, True]) for setting in SETTINGS}
+    truth = WiderFaceGroundTruth(['a/1', 'b/1'], np.array([0, 1, 2]), boxes, counted)
+    write_ground_truth(gt_dir, truth)
+    perfect = {name: np.append(box, 0.9)[None] for name, box in zip(truth.images, boxes)}
+    assert set(evaluate(perfect, 0, 1, dict(gt_dir=gt_dir)).values()) == {1.0}
+
+
+@pytest.mark.parametrize(
     ('options', 'says'),
     [
         (dict(), 'gt_dir'),

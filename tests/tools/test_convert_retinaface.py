@@ -288,7 +288,7 @@ def test_code_in_a_file_runs_with_trust_alone(tool, tmp_path):
         tool.main([str(path), out])
     assert not (tmp_path / 'ran').exists()
     torch.save({'args': argparse.Namespace(lr=1), 'model': source_state('mobilenet')}, path)
-    with pytest.raises(InputError, match='holds argparse.Namespace, .* --trust loads'):
+    with pytest.raises(InputError, match=r'holds argparse.Namespace, .* --trust loads'):
         tool.main([str(path), out])
     tool.main([str(path), out, '--trust'])
 

@@ -1,108 +1,171 @@
-"""tools/face_demo.py on images good and bad."""
+"""tools/face_demo.py on images, folders, videos and bad input."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
-from mmengine.config import Config
 
-from polynl_mmdet.errors import InputError
-
+pytest.importorskip('onnxruntime')
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
+# What an ONNX file does not need.
+BLOCKED = ('torch', 'mmcv', 'mmdet', 'mmengine', 'onnx', 'scipy', 'matplotlib', 'pycocotools')
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('face_demo', ROOT / 'tools/face_demo.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    """A detector that was never trained: half of its anchors are faces to it."""
-    register_all_modules()
-    torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(CONFIG).model)
-    model.init_weights()
-    path = tmp_path_factory.mktemp('weights') / 'model.pth'
-    meta = {'dataset_meta': {'classes': ('face',), 'palette': [(220, 20, 60)]}}
-    torch.save({'state_dict': model.state_dict(), 'meta': meta}, path)
-    return path
-
-
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / 'images'
-    (folder / 'sub').mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name in ('a.png', 'a.jpg', 'sub/b.BMP'):
-        cv2.imwrite(str(folder / name.lower()), rng.integers(0, 255, (70, 90, 3), np.uint8))
-    (folder / 'sub/b.bmp').rename(folder / 'sub/b.BMP')
-    (folder / 'broken.jpg').write_text('not an image')
-    (folder / 'notes.txt').write_text('no image either')
+def model(tool_server, data_root, tmp_path_factory):
+    """Folder with the real detector, as checkpoint and as ONNX file."""
+    folder = tmp_path_factory.mktemp('model')
+    weights = data_root / 'retinaface_mobilenet025/mobilenet0.25_Final.pth'
+    for argv in (
+        ['tools/convert_retinaface.py', weights, folder / 'face.pth'],
+        ['tools/export_onnx.py', CONFIG, folder / 'face.pth', folder / 'face.onnx',
+         '--size', '97x130'],
+    ):  # fmt: skip
+        argv = list(map(str, argv))
+        status, output = tool_server.run(argv=argv, cwd=str(ROOT), env={}, timeout=100)
+        assert status == 0, output
     return folder
 
 
-def test_folder(tool, checkpoint, images, tmp_path, capsys):
+@pytest.fixture(scope='module')
+def photo(data_root):
+    """A real image with four faces."""
+    folder = data_root / 'wider_mini/WIDER_val/images/22--Picnic'
+    path = folder / '22_Picnic_Picnic_22_10.jpg'
+    return path if path.is_file() else sorted(folder.glob('*.jpg'))[0]
+
+
+def run_blocked(*args):
+    """Run the tool in a process without what an ONNX file does not need."""
+    code = (
+        f'import runpy, sys; sys.modules.update(dict.fromkeys({BLOCKED})); '
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    words = [sys.executable, '-c', code, ROOT / 'tools/face_demo.py', *args]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    return subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, check=False, env=env
+    )
+
+
+def test_folder_files_crops_and_json_without_torch(model, photo, tmp_path):
+    image = cv2.imread(str(photo))
+    folder = tmp_path / 'photos'
+    (folder / 'sub').mkdir(parents=True)
+    cv2.imwrite(str(folder / 'a.png'), image)
+    cv2.imwrite(str(folder / 'sub/b.bmp'), image[:, ::-1])
+    (folder / 'broken.jpg').write_text('not an image')
+    (folder / 'notes.txt').write_text('no image either')
     out = tmp_path / 'out'
-    tool.main([str(images), str(CONFIG), str(checkpoint), '--out', str(out), '--score-thr', '0.3'])
+    done = run_blocked(folder, photo, model / 'face.onnx', '--out', out, '--save-json',
+                       '--save-crops')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f'skipped: {folder}/broken.jpg' in done.stdout + done.stderr
+    assert '4/4' in done.stderr  # Progress.
     report = json.loads((out / 'faces.json').read_text())
-    assert sorted(report['images']) == ['a.jpg', 'a.png', 'sub/b.BMP']
-    assert report['unreadable'] == ['broken.jpg']
-    captured = capsys.readouterr()
-    assert 'broken.jpg' in captured.out + captured.err
-    assert '4/4' in captured.err  # progress
-    faces = [face for found in report['images'].values() for face in found]
-    assert faces
+    assert sorted(report) == sorted(['a.png', 'sub/b.bmp', photo.name])
+    faces = report['a.png']
+    assert len(faces) >= 3
     for face in faces:
-        assert len(face['bbox']) == 4
-        assert face['score'] >= 0.3
         assert list(face['landmarks']) == [
-            'left_eye',
-            'right_eye',
-            'nose',
-            'left_mouth',
-            'right_mouth',
-        ]
-    for name in ('a.jpg', 'a.png', 'sub/b.BMP.jpg'):
+            'left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth'
+        ]  # fmt: skip
+        assert 0.5 <= face['score'] <= 1
+        x1, y1, x2, y2 = face['bbox']
+        nose = face['landmarks']['nose']
+        assert x1 - 5 < nose[0] < x2 + 5
+        assert y1 < nose[1] < y2
+    for name in ('a.png', 'sub/b.bmp.jpg', photo.name):
         drawn = cv2.imread(str(out / name))
-        assert drawn.shape == (70, 90, 3)
+        assert drawn.shape == image.shape
+    assert not np.array_equal(cv2.imread(str(out / 'a.png')), image)
+    crops = sorted((out / 'crops').glob('a.png_*.png'))
+    assert len(crops) == len(faces)
+    assert cv2.imread(str(crops[0])).shape == (112, 112, 3)
+    # The tool takes --max-size 1024 by default: a photo of three times the size has the same faces.
+    cv2.imwrite(str(tmp_path / 'large.jpg'), cv2.resize(image, None, fx=3, fy=3))
+    done = run_blocked(tmp_path / 'large.jpg', model / 'face.onnx', '--out', out, '--save-json')
+    large = json.loads((out / 'faces.json').read_text())['large.jpg']
+    assert len(large) == len(faces)
+    for found, face in zip(large, faces):
+        np.testing.assert_allclose(np.array(found['bbox']) / 3, face['bbox'], atol=4)
 
 
-def test_one_image(tool, checkpoint, images, tmp_path):
+def test_files_of_one_name_and_a_checkpoint(run_tool, model, photo, tmp_path):
+    image = cv2.imread(str(photo))
+    for folder in ('cam1', 'cam2'):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / '1.jpg'), image)
     out = tmp_path / 'out'
-    tool.main([str(images / 'a.png'), str(CONFIG), str(checkpoint), '--out', str(out)])
-    assert list(json.loads((out / 'faces.json').read_text())['images']) == ['a.png']
+    done = run_tool('face_demo.py', tmp_path / 'cam1/1.jpg', tmp_path / 'cam2', CONFIG,
+                    model / 'face.pth', '--out', out, '--save-json')  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    report = json.loads((out / 'faces.json').read_text())
+    assert list(report) == ['cam1/1.jpg', 'cam2/1.jpg']
+    assert report['cam1/1.jpg'] == report['cam2/1.jpg']
+    done = run_tool('face_demo.py', tmp_path / 'cam1', model / 'face.onnx', '--out',
+                    tmp_path / 'onnx', '--save-json')  # fmt: skip
+    exported = json.loads((tmp_path / 'onnx/faces.json').read_text())['1.jpg']
+    for found, face in zip(exported, report['cam1/1.jpg']):
+        np.testing.assert_allclose(found['bbox'], face['bbox'], atol=0.05)
 
 
-def test_bad_input(tool, checkpoint, images, tmp_path):
-    def run(source=images, config=CONFIG, weights=checkpoint, out=tmp_path / 'out'):
-        tool.main([str(source), str(config), str(weights), '--out', str(out)])
+def test_video(run_tool, model, photo, tmp_path):
+    """A camera that moves over a real photo: the drawn video has its frames, size and faces."""
+    image = cv2.imread(str(photo))
+    height, width = image.shape[:2]
+    size = (width * 3 // 4, height * 3 // 4)
+    path = tmp_path / 'walk.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 12, size)
+    for number in range(7):
+        x, y = number * (width - size[0]) // 7, number * (height - size[1]) // 7
+        writer.write(image[y : y + size[1], x : x + size[0]])
+    writer.release()
+    out = tmp_path / 'out'
+    done = run_tool('face_demo.py', path, model / 'face.onnx', '--out', out, '--save-json',
+                    '--save-crops', '--max-frames', 5)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert '5/5' in done.stdout
+    report = json.loads((out / 'faces.json').read_text())
+    assert list(report) == [f'walk.avi/{number:06d}' for number in range(5)]
+    assert all(report.values())
+    video = cv2.VideoCapture(str(out / 'walk.mp4'))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 5
+    assert video.read()[1].shape == (size[1], size[0], 3)
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(12)
+    assert (out / 'crops/walk.avi/000000_0.png').is_file()
 
-    with pytest.raises(InputError, match='no such file or folder'):
-        run(source=tmp_path / 'none')
-    with pytest.raises(InputError, match='no such file'):
-        run(weights=tmp_path / 'none.pth')
-    with pytest.raises(InputError, match='another folder'):
-        run(out=images)
-    with pytest.raises(InputError, match='none of 1 images can be read'):
-        run(source=images / 'broken.jpg')
-    empty = tmp_path / 'empty'
+
+def test_bad_input(run_tool, model, photo, data_root, tmp_path):
+    raw = data_root / 'retinaface_mobilenet025/mobilenet0.25_Final.pth'
+    onnx, broken, empty = model / 'face.onnx', tmp_path / 'broken.jpg', tmp_path / 'empty'
+    broken.write_text('no image')
     empty.mkdir()
-    with pytest.raises(InputError, match='no images below it'):
-        run(source=empty)
-    other = tmp_path / 'other.py'
-    other.write_text("model = dict(type='RetinaNet')")
-    with pytest.raises(InputError, match='a RetinaNet; accepted: a RetinaFace config'):
-        run(config=other)
+    other = tmp_path / 'other.onnx'
+    other.write_text('no model')
+    for args, says in (
+        ((tmp_path / 'none.jpg', onnx), 'no such file or folder'),
+        ((photo, tmp_path / 'none.onnx'), 'none.onnx: no such file'),
+        ((photo, CONFIG, tmp_path / 'none.pth'), 'none.pth: no such file'),
+        ((photo, CONFIG, raw), 'by tools/convert_retinaface.py'),
+        ((empty, onnx), 'no image or video below it'),
+        ((broken, onnx), 'can be read'),
+        ((9, onnx), 'none of 9 can be read'),
+    ):
+        done = run_tool('face_demo.py', *args, '--out', tmp_path / 'out')
+        assert done.returncode == 2, done.stdout
+        last = done.stdout.strip().splitlines()[-1]
+        assert last.startswith('error: ')
+        assert says in last
+    done = run_tool('face_demo.py', photo, onnx, '--out', photo.parent)
+    assert 'would replace' in done.stdout
+    done = run_tool('face_demo.py', photo, 'model.pth', '--out', tmp_path / 'out')
+    assert 'expected MODEL.onnx, or CONFIG.py and CHECKPOINT' in done.stdout

@@ -1,0 +1,131 @@
+"""Faces of one's own: a flat folder of images, trained and judged by its own annotation file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS
+
+from polynl_mmdet.wider_face.annotations import read_annotations
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / 'configs/retinaface/retinaface_mobilenet0.25_merge-fpn_own-faces.py'
+FORMATS = ('bbx_gt', 'label', 'labelv2')
+
+
+@pytest.fixture(scope='module')
+def faces(data_root, tmp_path_factory):
+    """Six real images in a flat folder, and their boxes in each format; converted weights."""
+    real = data_root / 'real_study/face'
+    folder = tmp_path_factory.mktemp('faces')
+    (folder / 'images').mkdir()
+    found = read_annotations(real / 'wider_face_split/masks_val_bbx_gt.txt')
+    texts = dict.fromkeys(FORMATS, '')
+    for index, name in enumerate(found.names[:6]):
+        image = cv2.imread(str(real / 'WIDER_val/images' / name))
+        height, width = image.shape[:2]
+        name = f'my face {index}.jpg'
+        cv2.imwrite(str(folder / 'images' / name), image)
+        rows = slice(found.starts[index], found.starts[index + 1])
+        boxes, corners = found.rows[rows, :4], found.boxes()[rows]
+        texts['bbx_gt'] += f'{name}\n{len(boxes)}\n'
+        texts['label'] += f'# {name}\n'
+        texts['labelv2'] += f'# {name} {width} {height}\n'
+        for box, corner in zip(boxes, corners):
+            texts['bbx_gt'] += ' '.join(f'{v:.0f}' for v in box) + '\n'
+            texts['label'] += ' '.join(f'{v:.0f}' for v in box) + ' -1' * 15 + ' 0.5\n'
+            texts['labelv2'] += ' '.join(f'{v:.0f}' for v in corner) + '\n'
+    for fmt, text in texts.items():
+        (folder / f'{fmt}.txt').write_text(text)
+    return folder
+
+
+def own(faces, fmt='label'):
+    """The config, small, on these faces."""
+    train, val = 'train_dataloader.dataset', 'val_dataloader.dataset'
+    return [
+        f'{train}.data_root={faces}/', f'{train}.ann_file={fmt}.txt',
+        f'{val}.data_root={faces}/', f'{val}.ann_file={fmt}.txt',
+        'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False',
+        'train_dataloader.batch_size=3', 'train_dataloader.dataset.pipeline.3.scale=(128,128)',
+    ]  # fmt: skip
+
+
+def test_trains_and_keeps_the_best(run_tool, data_root, faces, tmp_path):
+    weights = tmp_path / 'retinaface.pth'
+    source = data_root / 'retinaface_mobilenet025/mobilenet0.25_Final.pth'
+    assert run_tool('convert_retinaface.py', source, weights).returncode == 0
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options',
+                    *own(faces, 'bbx_gt'), f'load_from={weights}')  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / 'work/best_pascal_voc_mAP_epoch_1.pth').is_file()
+    # Weights of WIDER FACE, fine-tuned for two small steps, find most of these faces.
+    assert float(re.findall(r'pascal_voc/mAP: (\S+)', done.stdout)[-1]) > 0.5
+    assert 'ignored' not in done.stdout
+
+
+@pytest.mark.parametrize('fmt', FORMATS)
+def test_average_precision_of_ones_own_boxes(faces, fmt):
+    """Perfect boxes: 1; the first half of each image's boxes and a false one: less."""
+    cfg = Config.fromfile(CONFIG)
+    dataset = cfg.val_dataloader.dataset
+    dataset.update(data_root=f'{faces}/', ann_file=f'{fmt}.txt')
+    dataset = DATASETS.build(dataset)
+    for share, low, high in ((1, 1, 1), (0.5, 0.4, 0.9)):
+        metric = METRICS.build(cfg.val_evaluator)
+        metric.dataset_meta = dataset.metainfo
+        for sample in dataset:
+            sample = sample['data_samples'].to_dict()
+            truth = sample['gt_instances']['bboxes'].tensor
+            sample['gt_instances']['bboxes'] = truth
+            sample['ignored_instances']['bboxes'] = sample['ignored_instances']['bboxes'].tensor
+            kept = truth[: int(np.ceil(share * len(truth)))]
+            if share < 1:
+                kept = torch.cat([kept, torch.tensor([[0.0, 0, 3, 3]])])
+            scores = torch.linspace(0.9, 0.1, len(kept))
+            labels = torch.zeros(len(kept), dtype=torch.long)
+            sample['pred_instances'] = dict(bboxes=kept, scores=scores, labels=labels)
+            metric.process({}, [sample])
+        assert low <= metric.evaluate(len(dataset))['pascal_voc/mAP'] <= high
+
+
+@pytest.mark.parametrize(
+    ('option', 'says'),
+    [
+        ('val_dataloader.dataset.ann_file=none.txt', r'none\.txt: No such file'),
+        (
+            'val_dataloader.dataset.data_prefix.img=other/',
+            'label.txt: 6 of 6 images do not exist',
+        ),
+        ('train_dataloader.dataset.ann_file=official', r'official: .*[Dd]irectory'),
+    ],
+)
+def test_what_does_not_fit_stops_before_the_first_step(run_tool, faces, tmp_path, option, says):
+    (faces / 'official').mkdir(exist_ok=True)
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', *own(faces),
+                    'load_from=None', option)  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    assert re.search(says, done.stdout.strip().splitlines()[-1])
+    assert 'Epoch(train)' not in done.stdout
+
+
+def test_official_ground_truth_for_ones_own_faces_stops_before_the_first_step(
+    run_tool, data_root, faces, tmp_path
+):
+    gt_dir = data_root / 'wider_eval/ground_truth'
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', *own(faces),
+                    'load_from=None', 'val_evaluator._delete_=True',
+                    'val_evaluator.type=WIDERFaceMetric',
+                    f'val_evaluator.gt_dir={gt_dir}')  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    last = done.stdout.strip().splitlines()[-1]
+    assert 'none of the 6 images of the dataset is in the ground truth' in last
+    assert "use mmdet's VOCMetric" in last
+    assert 'Epoch(train)' not in done.stdout
