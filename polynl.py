@@ -18,6 +18,7 @@ TOOLS = {
     'convert-retinaface': 'convert_retinaface.py',
     'export-onnx': 'export_onnx.py',
     'faces': 'face_demo.py',
+    'compare': 'compare_runs.py',
     'report': 'report_run.py',
 }
 

@@ -98,9 +98,7 @@ setup(
     install_requires=['matplotlib', 'numpy', 'pillow', 'pycocotools', 'scipy', 'tqdm'],
     extras_require={
         'deploy': ['onnx', 'onnxruntime'],
-        'faster': ['faster-coco-eval'],
         'tests': [
-            'faster-coco-eval',
             'hypothesis',
             'ipykernel',
             'nbclient',

@@ -7,6 +7,7 @@ import torch
 # torch.bmm(out_dtype=) gives the float32 sums of 16-bit operands: on CUDA, not on ROCm.
 BMM_OUT_DTYPE = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
 
+_AUTOCAST_BY_DEVICE = hasattr(torch, 'get_autocast_dtype')  # torch 2.4
 _compiler = getattr(torch, 'compiler', None)  # torch 2.1
 if hasattr(_compiler, 'is_compiling'):  # torch 2.2
     is_compiling = torch.compiler.is_compiling
@@ -23,7 +24,7 @@ def is_exporting() -> bool:
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
     """Return autocast's dtype on a device type, None where autocast is disabled."""
-    if hasattr(torch, 'get_autocast_dtype'):  # torch 2.4
+    if _AUTOCAST_BY_DEVICE:
         enabled = device_type != 'meta' and torch.is_autocast_enabled(device_type)
         return torch.get_autocast_dtype(device_type) if enabled else None
     if device_type == 'cpu':

@@ -78,8 +78,7 @@ def cpu_moment(g: Tensor, x: Tensor) -> Tensor:
     batch, channels, count = x.shape
     if 2.0 * count * channels**2 < _MIN_FLOPS_TO_SPLIT:
         return torch.bmm(g, x.transpose(1, 2))
-    onednn = uses_onednn(x)
-    last = x.stride(1) == 1
+    onednn, last = uses_onednn(x), x.stride(1) == 1
     blocks = 4 if channels >= (512 if onednn else 128) else 2 if channels >= 64 else 1
     if g is not x or (onednn and last):  # oneDNN would copy blocks of channels-last maps
         blocks = 1

@@ -65,7 +65,7 @@ def poly_nl(
     with nullcontext() if autocast is None else torch.autocast(device_type, enabled=False):
         tensors = (w1, w2, w3, alpha.reshape(()), beta.reshape(()), b1, b2, b3)
         wide = wide_dtype(x.dtype)
-        w1, w2, w3, alpha, beta, b1, b2, b3 = (None if t is None else t.to(wide) for t in tensors)
+        w1, w2, w3, alpha, beta, b1, b2, b3 = [None if t is None else t.to(wide) for t in tensors]
         x = dense(x)
         projects = _uses_projections(x, method)
         if projects:

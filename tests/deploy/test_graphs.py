@@ -170,19 +170,3 @@ def test_differences_are_seen(tmp_path):
     assert difference.relative == pytest.approx(0.5 / scale, rel=1e-4)
     image[0, 0, 0, 0] = float('nan')
     assert np.isinf(compare(graph, session, image)[0].relative)
-
-
-@pytest.mark.parametrize('context_norm', [False, True])
-def test_the_layer_exports_with_free_sizes(context_norm):
-    layer = PolyNL(8, bias=True, context_norm=context_norm).eval()
-    for parameter in layer.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    batch, height, width = (torch.export.Dim(n, min=1, max=99) for n in ('b', 'h', 'w'))
-    program = torch.export.export(
-        layer,
-        (torch.rand(2, 8, 9, 10),),
-        dynamic_shapes=({0: batch, 2: height, 3: width},),
-    )
-    for shape in ((1, 8, 31, 5), (3, 8, 2, 64)):
-        x = torch.randn(shape)
-        torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-4, atol=1e-4)

@@ -23,13 +23,6 @@ def path(tmp_path):
     return tmp_path / 'val.json'
 
 
-@pytest.fixture(params=['pycocotools', 'faster'])
-def backend(request):
-    if request.param == 'faster':
-        pytest.importorskip('faster_coco_eval')
-    return request.param
-
-
 def renumbered(path, content, images=str, categories=str, annotations=str):
     """Change the ids of a file."""
     content = json.loads(json.dumps(content))
@@ -47,7 +40,7 @@ def renumbered(path, content, images=str, categories=str, annotations=str):
     return content
 
 
-def test_figures_are_mmdets(path, backend, data_root):
+def test_figures_are_mmdets(path, data_root):
     small = make_coco(path, images=8)
     real = data_root / 'coco_mini/annotations/instances_val2017.json'
     for content, file in ((small, path), (json.loads(real.read_text()), real)):
@@ -55,7 +48,7 @@ def test_figures_are_mmdets(path, backend, data_root):
         figures = [
             evaluate(metric, content, classes, noise=2.0)
             for metric in (
-                build(file, backend=backend, **EVERYTHING),
+                build(file, **EVERYTHING),
                 build(file, 'CocoMetric', **EVERYTHING),
             )
         ]
@@ -64,11 +57,11 @@ def test_figures_are_mmdets(path, backend, data_root):
 
 
 @pytest.mark.parametrize('classes', [NAMES[::-1], ('square', 'circle'), ('zebra', 'cross')])
-def test_classes_in_any_order_get_their_own_ap(path, backend, classes):
+def test_classes_in_any_order_get_their_own_ap(path, classes):
     content = make_coco(path, images=8)
     expected = evaluate(build(path, 'CocoMetric', classwise=True), content, noise=2.0)
-    figures = evaluate(build(path, classwise=True, backend=backend), content, classes, noise=2.0)
-    perfect = evaluate(build(path, classwise=True, backend=backend), content, classes)
+    figures = evaluate(build(path, classwise=True), content, classes, noise=2.0)
+    perfect = evaluate(build(path, classwise=True), content, classes)
     present = [name for name in classes if name in NAMES]
     for name in present:
         assert perfect[f'coco/{name}_precision'] == 1
@@ -89,11 +82,11 @@ def test_classes_in_any_order_get_their_own_ap(path, backend, classes):
     ids=['from 0', 'text', 'equal', 'large'],
 )
 @pytest.mark.parametrize('with_file', [True, False])
-def test_any_ids_give_the_same_figures(path, backend, ids, with_file):
+def test_any_ids_give_the_same_figures(path, ids, with_file):
     content = make_coco(path, images=8)
     expected = evaluate(build(path, 'CocoMetric', **EVERYTHING), content, noise=2.0)
     other = renumbered(path, content, **ids)
-    metric = build(path if with_file else None, backend=backend, **EVERYTHING)
+    metric = build(path if with_file else None, **EVERYTHING)
     if not with_file:
         metric = with_instances(metric, other)
     figures = evaluate(metric, other, noise=2.0)
@@ -137,25 +130,25 @@ def with_instances(metric, content):
         dict(),
     ],
 )
-def test_a_stray_object_is_no_crash(path, backend, stray):
+def test_a_stray_object_is_no_crash(path, stray):
     content = make_coco(path)
-    before = evaluate(build(path, metric=['bbox', 'segm'], backend=backend), content)
+    before = evaluate(build(path, metric=['bbox', 'segm']), content)
     content['annotations'].append(dict(id='s', image_id=1, category_id=1, **stray))
     path.write_text(json.dumps(content))
     boxes = [a for a in content['annotations'] if a['id'] != 's']
     for _ in range(2):  # The figures of a second epoch are the same.
-        metric = build(path, metric=['bbox', 'segm'], backend=backend)
+        metric = build(path, metric=['bbox', 'segm'])
         figures = evaluate(metric, {**content, 'annotations': boxes})
-        assert figures['coco/segm_mAP'] == before['coco/segm_mAP'] == 1
+        assert before['coco/segm_mAP'] == 1
         assert (figures['coco/bbox_mAP'] < 1) == bool(stray.get('bbox'))
 
 
 @pytest.mark.parametrize(
     'metric', ['bbox', ['bbox', 'segm'], ['bbox', 'proposal'], 'proposal_fast']
 )
-def test_no_detection_gives_no_figure(path, metric, backend):
+def test_no_detection_gives_no_figure(path, metric):
     content = make_coco(path)
-    options = dict(metric=metric, classwise=True, backend=backend)
+    options = dict(metric=metric, classwise=True)
     assert evaluate(build(path, **options), content, found=False) == {}
 
 
@@ -170,9 +163,3 @@ def test_format_only_writes_the_files_own_ids(path, tmp_path):
     assert {(w['image_id'], w['category_id']) for w in written} == {
         (a['image_id'], a['category_id']) for a in truth['annotations']
     }
-
-
-def test_backends_are_named(path):
-    make_coco(path)
-    with pytest.raises(ValueError, match="got backend='fast', expected 'pycocotools' or 'faster'"):
-        build(path, backend='fast')

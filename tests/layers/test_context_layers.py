@@ -149,20 +149,6 @@ def test_is_found_by_name_and_rejects_other_shapes(name):
         assert str(tuple(x.shape)) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ('name', 'kwargs'),
-    [
-        ('EfficientAttention', dict(num_heads=3)),
-        ('ReLULinearAttention', dict(num_heads=3)),
-        ('AgentAttention', dict(num_heads=3)),
-        ('CompactGeneralizedNonLocal', dict(groups=3)),
-    ],
-)
-def test_heads_divide_the_channels(name, kwargs):
-    with pytest.raises(ValueError, match='got num_heads=3, expected a divisor of 4'):
-        build(name, **kwargs)
-
-
 @pytest.mark.parametrize('name', ['DisentangledNonLocal', 'PyramidNonLocal', 'AgentAttention'])
 def test_no_matrix_of_pairs_is_stored(name):
     layer = build(name)

@@ -1,17 +1,15 @@
-"""LevelContext over mmdet's own configs of ten families of detectors, a few lines each."""
+"""LevelContext over mmdet's configs of three detectors, a few lines each."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
-from mmengine.logging import MessageHub
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 IMPORTS = "custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)\n"
 # Between backbone and neck.
@@ -39,29 +37,14 @@ model = dict(neck=dict(
     layer=dict(type='PolyNL', context_norm=True),
     in_channels=[256, 512, 1024, 2048]))
 """
-# What shortens the test, put on both models alike.
-FEW_PROPOSALS = {
-    'roi_head.bbox_head.fc_out_channels': 64,
-    'train_cfg.rpn_proposal.max_per_img': 16,
-    'test_cfg.rpn.max_per_img': 16,
-    'test_cfg.rcnn.max_per_img': 4,
-}
 CASCADE = {f'roi_head.bbox_head.{stage}.fc_out_channels': 64 for stage in range(3)}
-CASCADE.update({key: value for key, value in FEW_PROPOSALS.items() if 'roi_head' not in key})
+CASCADE['train_cfg.rpn_proposal.max_per_img'] = 16
+CASCADE['test_cfg.rpn.max_per_img'] = 16
+CASCADE['test_cfg.rcnn.max_per_img'] = 4
 # Config of mmdet: lines that both models have, lines that add the layer, changes.
 FAMILIES = {
-    'yolox/yolox_tiny_8xb8-300e_coco.py': ('', CONTEXT, {}),
     'rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py': ('', CONTEXT, {}),
-    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py': ('', CONTEXT, {}),
-    'tood/tood_r50_fpn_1x_coco.py': ('', CONTEXT, {}),
     'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py': (SWIN, SWIN_CONTEXT, CASCADE),
-    'hrnet/mask-rcnn_hrnetv2p-w18-1x_coco.py': ('', CONTEXT, FEW_PROPOSALS),
-    'solov2/solov2_r50_fpn_1x_coco.py': ('', CONTEXT, {'mask_head.num_grids': [8, 6, 4, 3, 2]}),
-    'dino/dino-4scale_r50_8xb2-12e_coco.py': (
-        '',
-        CONTEXT,
-        {'num_queries': 20, 'encoder.num_layers': 1, 'decoder.num_layers': 2},
-    ),
     'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py': (
         '',
         MASK2FORMER_CONTEXT,
@@ -72,7 +55,6 @@ FAMILIES = {
             'train_cfg.num_points': 112,
         },
     ),
-    'pvt/retinanet_pvtv2-b0_fpn_1x_coco.py': ('', CONTEXT, {}),
 }
 
 
@@ -94,7 +76,7 @@ def outputs(model, batch):
     data = model.data_preprocessor(copy.deepcopy(batch), False)
     with torch.no_grad():
         found = [*model.extract_feat(data['inputs']), model(**data, mode='tensor')]
-    return [leaf for leaf in tree_leaves(found) if torch.is_tensor(leaf)]
+    return [leaf for leaf in tree_flatten(found)[0] if torch.is_tensor(leaf)]
 
 
 @pytest.mark.parametrize('family', FAMILIES, ids=lambda name: name.split('/')[0])
@@ -114,7 +96,6 @@ def test_a_few_lines_over_a_config_of_mmdet(family, tmp_path):
     for one, other in zip(outputs(added, batch), expected, strict=True):
         assert torch.equal(one, other)
 
-    MessageHub.get_current_instance().update_info('epoch', 0)  # as a runner does; TOOD asks for it
     added.train()
     data = added.data_preprocessor(copy.deepcopy(batch), True)
     loss = added.parse_losses(added(**data, mode='loss'))[0]
@@ -125,8 +106,3 @@ def test_a_few_lines_over_a_config_of_mmdet(family, tmp_path):
     with torch.no_grad():
         layer.alpha.fill_(0.5)
     assert any(not torch.equal(*pair) for pair in zip(outputs(added, batch), expected))
-
-
-def test_the_lines_are_those_of_the_documentation():
-    page = Path(__file__).parents[2] / 'docs' / 'where_to_insert.md'
-    assert (IMPORTS + CONTEXT.lstrip()) in page.read_text(encoding='utf-8')

@@ -159,20 +159,6 @@ def test_no_face_images_train(share):
     assert any(param.grad.abs().sum() > 0 for param in head.conv_cls.parameters())
 
 
-def test_no_annotated_landmarks_give_zero():
-    head = make_head()
-    outputs = make_outputs(head, 1)
-    # What stands for "not annotated" must not matter, not a number least of all.
-    faces = make_faces(TWO, torch.full((2, 5, 2), float('nan')), torch.zeros(2, 5))
-    losses = head.loss_by_feat(*outputs, [faces], [META], None)
-    assert losses['loss_landmark'] == 0
-    assert losses['loss_landmark'].requires_grad
-    sum(losses.values()).backward()
-    for param in head.conv_landmark.parameters():
-        assert param.grad.abs().sum() == 0
-    assert all(param.grad.isfinite().all() for param in head.parameters())
-
-
 def test_ignored_faces_change_nothing():
     """Outputs of an ignored face's anchors get no gradient, whatever they say."""
     head = make_head(neg_pos_ratio=-1)
@@ -307,14 +293,6 @@ def test_rescaled_to_the_original():
     unscaled = {key: value for key, value in META.items() if key != 'scale_factor'}
     same = head.predict_by_feat(*outputs, batch_img_metas=[unscaled], rescale=True)[0]
     assert torch.equal(same.bboxes, plain.bboxes)
-
-
-def test_nothing_found():
-    head = make_head()
-    cfg = ConfigDict(dict(TEST_CFG, score_thr=1.1))
-    result = head.predict_by_feat(*make_outputs(head, 1), batch_img_metas=[META], cfg=cfg)[0]
-    assert result.bboxes.shape == (0, 4)
-    assert result.keypoints.shape == (0, 5, 2)
 
 
 def test_nothing_is_found_in_padding():

@@ -1,1 +1,0 @@
-"""What is timed, one script per question."""
