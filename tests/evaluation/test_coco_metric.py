@@ -9,6 +9,8 @@ import pytest
 from coco_files import NAMES, evaluate, make_coco
 from mmdet.registry import METRICS
 
+import polynl_mmdet  # noqa: F401
+
 ITEMS = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l', 'AR@100', 'AR@300', 'AR@1000',
          'AR_s@1000', 'AR_m@1000', 'AR_l@1000']  # fmt: skip
 EVERYTHING = dict(metric=['bbox', 'segm', 'proposal'], metric_items=ITEMS, classwise=True)
