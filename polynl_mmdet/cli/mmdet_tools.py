@@ -10,6 +10,7 @@ import argparse
 import gc
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import mmdet
@@ -19,7 +20,7 @@ from mmengine.device import get_device
 
 from polynl_mmdet.engine import ConsistencyHook, force_weights_only
 from polynl_mmdet.errors import InputError, one_line_errors
-from polynl_mmdet.models.config_check import check_model
+from polynl_mmdet.models.config_check import check_model, replaced_lists
 
 
 def mmdet_tool(name: str) -> Path:
@@ -54,6 +55,8 @@ def run(name: str) -> None:
             raise InputError(f'{args.config}: no such config file')
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
+        for line in replaced_lists(args.config):
+            print(f'warning: {line}', file=sys.stderr)
         check_model(cfg.get('model', {}))
         hooks = cfg.get('custom_hooks') or []
         if not any(hook['type'] in ('ConsistencyHook', ConsistencyHook) for hook in hooks):

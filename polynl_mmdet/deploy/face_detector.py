@@ -20,6 +20,7 @@ ARCFACE_TEMPLATE = np.array(
      [70.7299, 92.2041]],
     np.float32,
 )  # fmt: skip
+LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth')
 MAX_BATCH = 8
 
 
@@ -47,7 +48,10 @@ class FaceDetector:
         score_thr (float): Min score. Defaults to 0.5.
         max_size (int, optional): Images with a longer side are downscaled to it first. Faces much
             larger than in training are not found otherwise. None: no limit. Defaults to 1024.
-        device (str): Of a config's detector. Defaults to 'cpu'.
+        device (str): Device of a config's detector. Defaults to 'cpu'.
+
+    Attributes:
+        landmarks (list[str]): Names of the K landmarks.
 
     Raises:
         ValueError: A file is missing, cannot be loaded or is no face detector.
@@ -70,6 +74,7 @@ class FaceDetector:
             self._run, self.settings = _load_onnx(str(model))
         else:
             self._run, self.settings = _load_checkpoint(str(model), str(checkpoint), device)
+        self.landmarks = self.settings.get('landmarks') or list(LANDMARKS)
         self.score_thr = score_thr
         self.max_size = max_size
 

@@ -158,8 +158,7 @@ class FaceDetectorGraph(nn.Module):
 
 
 def face_settings(cfg: Config) -> dict:
-    """Return how a config's face detector is tested: ``kind``, resize, thresholds, NMS and
-    the names of ``metainfo['landmarks']``.
+    """Return how a config's face detector is tested: resize, thresholds, NMS, landmark names.
 
     Raises:
         ValueError: Another NMS than 'nms'.

@@ -1,14 +1,17 @@
-"""Check the layers of a model config before the model is built."""
+"""Check the layers of a config before the model is built."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator
 from difflib import get_close_matches
+from pathlib import Path
 
 from mmdet.models.backbones import Res2Net, ResNet
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.config import Config
 
 POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
 # Their types are no registered modules of a model.
@@ -55,6 +58,47 @@ def check_layer(cfg: dict, where: str) -> None:
     kind = cfg['type']
     if isinstance(kind, str) and not callable(MODELS.get(kind)):  # It imports modules, too.
         raise ValueError(f'{where}.type: {kind!r} is not registered; {_suggestion(kind)}')
+
+
+def replaced_lists(filename: str | Path) -> list[str]:
+    """Report what a config takes from its base without saying so: lists replace lists in mmengine.
+
+    Args:
+        filename (str or Path): A config file.
+
+    Returns:
+        list[str]: One line per ``custom_imports`` or ``plugins`` that lost entries of the base's.
+    """
+    path = Path(filename).resolve()
+    bases = []
+    for node in ast.parse(path.read_text(encoding='utf-8')).body if path.suffix == '.py' else ():
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
+            try:
+                bases = ast.literal_eval(node.value)
+            except ValueError:  # mmengine reads expressions, too.
+                return []
+    bases = [bases] if isinstance(bases, str) else list(bases)
+    if not bases:
+        return []
+    bases = [base if '::' in base else str(path.parent / base) for base in bases]
+    old = _entries(Config.fromstring(f'_base_ = {bases!r}', '.py'))
+    new = _entries(Config.fromfile(path))
+    return [
+        f'{path.name}: {name} replaces the list of its base, without '
+        f'{", ".join(sorted(entries - new[name]))}'
+        for name, entries in old.items()
+        if new.get(name) and entries - new[name]
+    ]
+
+
+def _entries(cfg: Config) -> dict[str, set[str]]:
+    """Return the modules of ``custom_imports`` and the layers of each ``plugins``."""
+    entries = {'custom_imports': set((cfg.get('custom_imports') or {}).get('imports', ()))}
+    for where, part in _parts(cfg.get('model', {}), 'model'):
+        if isinstance(part.get('plugins'), list):
+            types = {str(plugin.get('cfg', {}).get('type')) for plugin in part['plugins']}
+            entries[f'{where}.plugins'] = types
+    return entries
 
 
 def _parts(cfg: object, where: str) -> Iterator[tuple[str, dict]]:

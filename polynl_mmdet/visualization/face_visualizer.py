@@ -9,21 +9,22 @@ from mmdet.registry import VISUALIZERS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-# RGB of left eye, right eye, nose, left and right mouth corner: left is red, right is blue.
-COLOURS = ((255, 40, 40), (40, 110, 255), (255, 225, 0), (255, 130, 190), (60, 220, 255))
-BOX_COLOUR = (60, 255, 60)
+# RGB of left eye, right eye, nose, left and right mouth corner; other landmarks repeat them.
+LANDMARK_COLORS = ((255, 40, 40), (40, 110, 255), (255, 225, 0), (255, 130, 190), (60, 220, 255))
+BOX_COLOR = (60, 255, 60)
 
 
 @VISUALIZERS.register_module()
 class FaceVisualizer(DetLocalVisualizer):
     """mmdet's DetLocalVisualizer for faces, annotated or detected.
 
-    The score is drawn above the box, where it hides nothing of the face; landmarks are dots.
+    Scores are drawn above the boxes and hide nothing of the faces; landmarks are dots.
 
     Args:
-        point_colors (Sequence[tuple[int]]): RGB of each landmark. Defaults to :data:`COLOURS`.
+        point_colors (Sequence[tuple[int]]): RGB of each landmark. Defaults to
+            :data:`LANDMARK_COLORS`.
         bbox_color (tuple[int]): RGB of boxes. Defaults to green.
-        line_width (float): Of boxes, in pixels. Defaults to 1.5.
+        line_width (float): Line width of boxes in pixels. Defaults to 1.5.
         **kwargs: As for DetLocalVisualizer.
     """
 
@@ -31,8 +32,8 @@ class FaceVisualizer(DetLocalVisualizer):
         self,
         name: str = 'visualizer',
         *args,
-        point_colors: Sequence[tuple[int, int, int]] = COLOURS,
-        bbox_color: tuple[int, int, int] = BOX_COLOUR,
+        point_colors: Sequence[tuple[int, int, int]] = LANDMARK_COLORS,
+        bbox_color: tuple[int, int, int] = BOX_COLOR,
         line_width: float = 1.5,
         **kwargs,
     ) -> None:
@@ -48,7 +49,7 @@ class FaceVisualizer(DetLocalVisualizer):
     ) -> np.ndarray:
         """Draw the faces of one data sample; RGB in and out."""
         self.set_image(image)
-        # Faces may reach beyond the image: matplotlib would make room, and shrink the rest.
+        # matplotlib would shrink the image to show faces that extend beyond it.
         self.ax_save.autoscale(False)
         if not len(instances):
             return self.get_image()
@@ -79,11 +80,11 @@ class FaceVisualizer(DetLocalVisualizer):
         for index in range(points.shape[1]):
             shown = visible[:, index]
             if shown.any():
-                colour = self.point_colors[index % len(self.point_colors)]
+                color = self.point_colors[index % len(self.point_colors)]
                 self.draw_circles(
                     points[shown, index],
                     radii[shown],
-                    edge_colors=colour,
-                    face_colors=colour,
+                    edge_colors=color,
+                    face_colors=color,
                     line_widths=0.5,
                 )

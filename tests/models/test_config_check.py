@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from polynl_mmdet.layers import PolyNL
 from polynl_mmdet.models import SiteResNet
-from polynl_mmdet.models.config_check import check_model
+from polynl_mmdet.models.config_check import check_model, replaced_lists
 
 PLUGIN = dict(cfg=dict(type='PolyNL'), stages=(False, True, True, True), position='after_conv2')
 SITE = dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)
@@ -75,3 +75,31 @@ def test_configs_of_mmdet_pass(name, tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(f"_base_ = 'mmdet::{name}'")
     check_model(Config.fromfile(path).model)
+
+
+BASE = """
+custom_imports = dict(imports=['json.tool'], allow_failed_imports=True)
+plugin = dict(cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv3')
+model = dict(type='RetinaNet', backbone=dict(type='ResNet', depth=50, plugins=[plugin]))
+"""
+IMPORTS = "custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)\n"
+PLUGINS = "plugin = dict(cfg=dict(type='PolyNL'), position='after_conv2')\n"
+
+
+@pytest.mark.parametrize(
+    ('child', 'lost'),
+    [
+        ('', []),
+        (IMPORTS, ['custom_imports', 'json.tool']),
+        (IMPORTS.replace("['", "['json.tool', '"), []),
+        (PLUGINS + 'model = dict(backbone=dict(plugins=[plugin]))', ['plugins', 'ContextBlock']),
+        ('model = dict(backbone=dict(plugins=None))', []),
+    ],
+)
+def test_lists_that_replace_the_bases_are_reported(child, lost, tmp_path):
+    (tmp_path / 'base.py').write_text(BASE)
+    path = tmp_path / 'child.py'
+    path.write_text(f"_base_ = './base.py'\n{child}")
+    lines = replaced_lists(path)
+    assert len(lines) == bool(lost)
+    assert all(word in line for line in lines for word in lost)

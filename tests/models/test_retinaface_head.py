@@ -305,3 +305,17 @@ def test_nothing_is_found_in_padding():
     expected = head.predict_by_feat(*cut, batch_img_metas=[meta], with_nms=False)[0]
     assert 0 < len(result) == len(expected)
     assert torch.allclose(result.bboxes, expected.bboxes)
+
+
+@pytest.mark.parametrize('points', [1, 4, 68])
+def test_any_number_of_landmarks(points):
+    head = make_head(landmark_coder=dict(type='LandmarkCoder', num_points=points))
+    faces = make_faces(TWO, torch.rand(2, points, 2) * 30, torch.ones(2, points))
+    outputs = make_outputs(head, 1)
+    losses = head.loss_by_feat(*outputs, [faces], [META], None)
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+    (found,) = head.predict_by_feat(*outputs, [META])
+    assert found.keypoints.shape == (len(found), points, 2)
+    five = make_head()
+    with pytest.raises(ValueError, match=rf'num_points: got 5, expected {points}'):
+        five.loss_by_feat(*make_outputs(five, 1), [faces], [META], None)

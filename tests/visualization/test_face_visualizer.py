@@ -8,7 +8,7 @@ from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from polynl_mmdet.visualization.face_visualizer import BOX_COLOUR, COLOURS
+from polynl_mmdet.visualization.face_visualizer import BOX_COLOR, LANDMARK_COLORS
 
 BOX = [100.0, 60.0, 180.0, 160.0]
 POINTS = [[120.0, 90.0], [160.0, 90.0], [140.0, 115.0], [122.0, 140.0], [158.0, 140.0]]
@@ -40,9 +40,9 @@ def near(pixel, colour):
 
 def test_box_score_and_landmarks(tmp_path):
     image = draw(tmp_path, scores=torch.tensor([0.87]))
-    for (x, y), colour in zip(POINTS, COLOURS):
+    for (x, y), colour in zip(POINTS, LANDMARK_COLORS):
         assert near(image[int(y), int(x)], colour)
-    assert near(image[110, 99:102].max(axis=0), BOX_COLOUR)
+    assert near(image[110, 99:102].max(axis=0), BOX_COLOR)
     # The score stands above the box, and nothing but the landmarks inside it.
     assert image[40:58, 100:150].any()
     assert not image[62:80, 104:176].any()
@@ -52,7 +52,7 @@ def test_low_scores_and_unannotated_landmarks_are_not_drawn(tmp_path):
     assert not draw(tmp_path, scores=torch.tensor([0.1])).any()
     visible = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0]])
     image = draw(tmp_path, draw_gt=True, scores=torch.tensor([1.0]), keypoints_visible=visible)
-    assert near(image[90, 120], COLOURS[0])
+    assert near(image[90, 120], LANDMARK_COLORS[0])
     assert not image[115, 140].any()
 
 

@@ -86,6 +86,7 @@ tta_pipeline = [
                         'scale_factor',
                         'flip',
                         'flip_direction',
+                        'flip_indices',
                     ),
                 )
             ],
