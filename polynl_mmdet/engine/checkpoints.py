@@ -103,10 +103,14 @@ def check_loaded(model: nn.Module, state_dict: Mapping, source: str = 'checkpoin
         for key, value in model.state_dict().items()
         if not key.endswith('num_batches_tracked') and not key.startswith(inserted)
     }
-    shapes = {
-        re.sub(r'^module\.', '', key): getattr(value, 'shape', None)
-        for key, value in state_dict.items()
-    }
+    renamed = {re.sub(r'^module\.', '', key): value for key, value in state_dict.items()}
+    for name, module in model.named_modules():
+        # Detectors and necks that rename weights when they load them.
+        renames = type(module)._load_from_state_dict is not nn.Module._load_from_state_dict
+        if renames and not module._parameters and not module._buffers:
+            prefix = f'{name}.' if name else ''
+            module._load_from_state_dict(renamed, prefix, {}, False, [], [], [])
+    shapes = {key: getattr(value, 'shape', None) for key, value in renamed.items()}
     filled = [key for key, shape in needed.items() if shapes.get(key) == shape]
     if 2 * len(filled) >= len(needed):
         return

@@ -131,24 +131,31 @@ def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
         name (str): 'val' or 'test', for the error.
 
     Raises:
-        ValueError: The file lacks an image, or has another file of the same id.
+        ValueError: The file lacks an image, has another file of the same id, or no box in common.
     """
-    images, seen = metric._coco_api.imgs, set()
+    coco, seen, boxes, truth = metric._coco_api, set(), set(), set()
     for part in _parts(dataset):
         for index in range(len(part)):
             info = part.get_data_info(index)
             key, path = info.get('img_id'), info.get('img_path')
-            file = images.get(key, {}).get('file_name', 'missing')
+            file = coco.imgs.get(key, {}).get('file_name', 'missing')
             if os.path.basename(file) != os.path.basename(path):
                 raise ValueError(
                     f'{name}_evaluator.ann_file has other images than the {name} data set: image '
                     f'{key!r} is {path} in the data set and {file} in the file'
                 )
             seen.add(key)
-    if len(seen) < len(images):
+            for found, objects in ((boxes, info.get('instances')), (truth, coco.imgToAnns[key])):
+                found.update((key, *object_['bbox'][:2]) for object_ in objects or [])
+    if boxes and truth and not boxes & truth:
+        raise ValueError(
+            f'{name}_evaluator.ann_file has other objects than the {name} data set: no box is in '
+            'both. Are they of the same split?'
+        )
+    if len(seen) < len(coco.imgs):
         print_log(
-            f'{name}_evaluator.ann_file has {len(images) - len(seen)} images that are not in the '
-            f'{name} data set: all of their objects count as missed.',
+            f'{name}_evaluator.ann_file has {len(coco.imgs) - len(seen)} images that are not in '
+            f'the {name} data set: all of their objects count as missed.',
             logger='current',
             level=logging.WARNING,
         )

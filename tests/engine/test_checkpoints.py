@@ -147,6 +147,18 @@ def test_a_coco_detector_fits_other_classes_and_a_new_layer(repo_root, name):
     check_loaded(mask_rcnn(repo_root, name, 3), mask_rcnn(repo_root, name, 80).state_dict())
 
 
+def test_weights_that_a_detector_renames_count(repo_root):
+    """A neck inside LevelContext, and student and teacher of semi-supervised training."""
+    cfg = Config.fromfile(repo_root / 'configs/mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
+    weights = {k: w for k, w in mask_rcnn(repo_root).state_dict().items() if 'neck' in k}
+    neck = dict(type='LevelContext', layer=dict(type='PolyNL'), levels=[2], neck=cfg.neck)
+    check_loaded(nn.ModuleDict(dict(neck=MODELS.build(neck))), weights)
+    cfg.backbone.init_cfg = None
+    with torch.device('meta'):
+        semi = MODELS.build(dict(type='SemiBaseDetector', detector=cfg))
+    check_loaded(semi, mask_rcnn(repo_root).state_dict())
+
+
 def test_weights_that_fit_nothing_stop(repo_root):
     model = mask_rcnn(repo_root)
     imagenet = {key: torch.zeros(1) for key in ('layer1.0.conv1.weight', 'fc.weight')}

@@ -145,6 +145,9 @@ def test_evaluator_of_other_images(run, tmp_path, start, kind):
         run(evaluator=other_names, start=start, kinds=kinds)
     with pytest.raises(ValueError, match=r'image 3 is .* and missing'):
         run(evaluator={**content, 'images': images[:2]}, start=start, kinds=kinds)
+    boxes = make_coco(tmp_path / 'y.json', seed=1)
+    with pytest.raises(ValueError, match='no box is in both'):
+        run(evaluator=boxes, start=start, kinds=kinds)
     folder = {**content, 'images': [dict(i, file_name=f'a/{i["id"]}.jpg') for i in images]}
     with STARTED:  # The same images, with a folder.
         run(evaluator=folder, start=start, kinds=kinds)
