@@ -1,7 +1,7 @@
 _base_ = './mask-rcnn_r50_fpn_1x_coco.py'
 
-# The rival: mmcv's non-local block (embedded Gaussian, half of the channels inside) in the place of
-# mask-rcnn_r50-polynl-site-c4.
+# A non-local block (mmcv's NonLocal2d, embedded Gaussian, half of the channels inside) at the site
+# of mask-rcnn_r50-polynl-site-c4.
 model = dict(
     backbone=dict(
         type='SiteResNet',

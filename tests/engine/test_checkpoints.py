@@ -155,7 +155,7 @@ def test_weights_that_a_detector_renames_count(repo_root):
     check_loaded(nn.ModuleDict(dict(neck=MODELS.build(neck))), weights)
     cfg.backbone.init_cfg = None
     with torch.device('meta'):
-        semi = MODELS.build(dict(type='SemiBaseDetector', detector=cfg))
+        semi = MODELS.build(dict(type='SemiBaseDetector', detector=cfg, semi_train_cfg={}))
     check_loaded(semi, mask_rcnn(repo_root).state_dict())
 
 
