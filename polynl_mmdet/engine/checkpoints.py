@@ -13,6 +13,8 @@ import torch
 from mmengine.fileio import LocalBackend, register_backend
 from torch import nn
 
+from ..ops.compat import SAFE_GLOBALS
+
 # biubug6/Pytorch_Retinaface and the projects that use its key names.
 _RETINAFACE_KEYS = r'(module\.)?(body\.|fpn\.|ssh\d\.|(Class|Bbox|Landmark)Head\.)'
 _CONTEXT_LAYERS = ('NonLocal2d', 'ContextBlock', 'GeneralizedAttention')  # mmcv's.
@@ -52,14 +54,15 @@ class AtomicBackend(LocalBackend):
 def force_weights_only() -> None:
     """Let torch load every file of this process with ``weights_only=True``, which runs no code.
 
-    It sets torch's own switch, unless the user has set it or its opposite.
+    It sets torch's own switch, unless the user has set it or its opposite. Before torch 2.6 it does
+    nothing: there mmengine's own checkpoints cannot be loaded in this way.
     """
-    if 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:
+    if SAFE_GLOBALS and 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:
         os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
 
 
 def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> Any:
-    """Load a local checkpoint with ``torch.load(weights_only=True)``.
+    """Load a local checkpoint as ``torch.load`` does: since torch 2.6 without running code.
 
     Args:
         filename (str or Path): The file. '~' is expanded.
@@ -72,7 +75,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> Any:
         ValueError: The file is missing, damaged, or holds more than tensors and plain values.
     """
     try:
-        return torch.load(os.path.expanduser(filename), map_location, weights_only=True)
+        return torch.load(os.path.expanduser(filename), map_location)
     except (OSError, EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).strip().split('\n')[0] or type(error).__name__
         raise ValueError(f'{filename}: cannot be loaded: {reason}') from error

@@ -61,7 +61,9 @@ class ConsistencyHook(Hook):
             for metric in getattr(evaluator, 'metrics', []):
                 if hasattr(metric, 'check_dataset'):
                     metric.check_dataset(dataset)
-                if getattr(metric, '_coco_api', None) is not None:
+                # A metric that has evaluated before has numbered its index.
+                evaluated = getattr(metric, '_numbers', None)
+                if getattr(metric, '_coco_api', None) is not None and not evaluated:
                     check_images(metric, dataset, name)
                     check_labels(metric, [*train, *_parts(dataset)], name)
 
@@ -139,7 +141,7 @@ def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
             info = part.get_data_info(index)
             key, path = info.get('img_id'), info.get('img_path')
             file = coco.imgs.get(key, {}).get('file_name', 'missing')
-            if os.path.basename(file) != os.path.basename(path):
+            if file and os.path.basename(file) != os.path.basename(path):
                 raise ValueError(
                     f'{name}_evaluator.ann_file has other images than the {name} data set: image '
                     f'{key!r} is {path} in the data set and {file} in the file'

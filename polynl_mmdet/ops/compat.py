@@ -7,6 +7,9 @@ import torch
 # torch.bmm(out_dtype=) gives the float32 sums of 16-bit operands: on CUDA, not on ROCm.
 BMM_OUT_DTYPE = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype')
 
+# Whether add_safe_globals takes stand-ins with the name of what they stand for.
+SAFE_GLOBALS = torch.__version__ >= (2, 6)
+
 _AUTOCAST_BY_DEVICE = hasattr(torch, 'get_autocast_dtype')  # torch 2.4
 _compiler = getattr(torch, 'compiler', None)  # torch 2.1
 if hasattr(_compiler, 'is_compiling'):  # torch 2.2
@@ -35,5 +38,5 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
 
 def add_safe_globals(pairs: list[tuple[object, str]]) -> None:
     """Let ``torch.load(weights_only=True)``, torch 2.6's default, accept objects by name."""
-    if torch.__version__ >= (2, 6):
+    if SAFE_GLOBALS:
         torch.serialization.add_safe_globals(pairs)
