@@ -49,7 +49,7 @@ class PythonServer:
 
 def shorten_trainings() -> None:
     """Cap what a training does: one small image per step, few proposals, its last epoch alone."""
-    from mmengine.config import Config, config
+    from mmengine.config import Config
     from mmengine.runner import EpochBasedTrainLoop, Runner
 
     def shrink(node: object) -> None:
@@ -79,7 +79,6 @@ def shorten_trainings() -> None:
         loop(self, *args, **kwargs)
         self._epoch = self._max_epochs - 1
 
-    config.FormatCode = lambda text, **kwargs: (text, False)  # yapf takes a second per training.
     Runner.from_cfg = classmethod(from_small_cfg)
     EpochBasedTrainLoop.__init__ = last_epoch
 

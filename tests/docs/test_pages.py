@@ -19,7 +19,7 @@ LISTED = {
     r'([A-Z_]+=.+ )?make (install|lint|test).*': 'installs, or runs these tests: CI does',
     r'([A-Z_]+=.+ )?make demo.*': 'minutes: CI runs it, and tests/demo its parts',
     r'(GPUS=\d+ )?tools/slurm_.*': 'needs a Slurm cluster',
-    r'python -m studies\.(?!.*--table).*': 'hours: tests/studies runs them on less',
+    r'python -m studies\.(?!.*--(table|help)).*': 'takes hours; tests/studies runs it on less',
     r'tools/dist_.*': 'as many GPUs as it names; tests/distributed runs it with two processes',
 }
 CONFIG = re.compile(r'^_base_ = |read_base\(\)', re.MULTILINE)
