@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 _PACKAGE = str(Path(__file__).parent)
 
 
 class InputError(ValueError):
     """Input of a command-line tool that the user can correct. Library code raises ValueError."""
-
-    def __init__(self, where: str, found: str = '', accepted: str = '') -> None:
-        message = f'{where}: {found}' if found else str(where)
-        super().__init__(f'{message}; {accepted}' if accepted else message)
-
-    def __reduce__(self):
-        return type(self), self.args
 
 
 @contextmanager
@@ -44,16 +37,15 @@ def _own_message(error: BaseException | None) -> str | None:
 
     mmengine's registries raise an error of a constructor again, with the class before the message.
     """
-    others = None
     while error is not None:
         if isinstance(error, ValueError):
             text = str(error)
             if 'Original Traceback' in text:  # From a data worker, as text.
                 if text.rpartition('  File "')[2].startswith(_PACKAGE):
                     return text.strip().split('\n')[-1].partition('Error: ')[2]
-            elif traceback.extract_tb(error.__traceback__)[-1].filename.startswith(_PACKAGE):
+            elif isinstance(error, InputError) or (
+                traceback.extract_tb(error.__traceback__)[-1].filename.startswith(_PACKAGE)
+            ):
                 return ' '.join(text.split())
-            elif isinstance(error, InputError):
-                others = others or ' '.join(text.split())
         error = error.__cause__ or error.__context__
-    return others
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import runpy
@@ -30,8 +29,8 @@ class ToolServer:
         """Run a job in a process of its own.
 
         Args:
-            **job: ``argv`` (script and arguments) or ``blocks`` (Python texts that share one
-                namespace), ``cwd``, ``env`` (added to the environment), and ``timeout`` (seconds).
+            **job: ``argv`` (script and arguments), ``cwd``, ``env`` (added to the environment), and
+                ``timeout`` (seconds).
 
         Returns:
             tuple[int, str]: Exit status and output, stdout and stderr.
@@ -50,53 +49,15 @@ class ToolServer:
         self.process.wait()
 
 
-def run_blocks(texts: list[str]) -> None:
-    """Run the blocks of a page in their order; configs are parsed and their backbones built."""
-    from mmengine.registry import init_default_scope
-
-    init_default_scope('mmdet')
-    sys.path.insert(0, os.getcwd())
-    scope = {'__name__': '__main__', 'CHECKPOINT': None}
-    for number, text in enumerate(texts):
-        first, *_ = lines = text.splitlines()
-        if first.startswith('# ') and first.endswith('.py'):
-            Path(first[2:]).write_text(text)
-            importlib.import_module(first[2:-3])
-        elif any(
-            line.startswith(('_base_ =', 'custom_imports =', 'model = dict(')) for line in lines
-        ):
-            run_config(f'block_{number}.py', text)
-        else:
-            exec(compile(text, f'block {number}', 'exec'), scope)
-
-
-def run_config(name: str, text: str) -> None:
-    """Read a config, or a part of one, and build its backbone."""
-    from mmdet.registry import MODELS
-    from mmengine.config import Config
-
-    if '_base_' not in text:
-        text = f"_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n{text}"
-    if 'custom_imports' not in text and 'polynl_mmdet::' not in text:
-        text += "\ncustom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)\n"
-    Path(name).write_text(text)
-    backbone = Config.fromfile(name).model.backbone
-    backbone.init_cfg = None
-    MODELS.build(backbone)
-
-
 def run_job(job: dict) -> int:
     """Run a job in this process and return its exit status."""
     os.chdir(job['cwd'])
     os.environ.update(job.get('env', {}))
     signal.alarm(job.get('timeout', 600))
     try:
-        if 'blocks' in job:
-            run_blocks(job['blocks'])
-        else:
-            sys.argv = job['argv']
-            sys.path[0] = str(Path(job['argv'][0]).resolve().parent)
-            runpy.run_path(job['argv'][0], run_name='__main__')
+        sys.argv = job['argv']
+        sys.path[0] = str(Path(job['argv'][0]).resolve().parent)
+        runpy.run_path(job['argv'][0], run_name='__main__')
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code)

@@ -3,7 +3,7 @@
 No checkpoint can run code, unless TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 is set for a trusted file.
 """
 
-from polynl_mmdet.cli.mmdet_tools import run
+from polynl_mmdet.cli import run
 
 if __name__ == '__main__':
     run('train.py')

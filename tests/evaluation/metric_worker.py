@@ -7,7 +7,7 @@ import os
 import numpy as np
 import torch
 
-from polynl_mmdet.cli.mmdet_tools import leave_process_group
+from polynl_mmdet.cli import leave_process_group
 
 
 def as_samples(predictions, dtype=torch.float64):

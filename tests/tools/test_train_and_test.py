@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -91,35 +90,6 @@ def test_train_test_and_resume(run_tool, toy, tmp_path):
     for name in ('curves.png', 'confusion_matrix.png', 'images.jpg'):
         assert (work / 'report' / name).stat().st_size > 5000
     assert not list((work / 'report').glob('*.pth'))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='for processes without a GPU')
-def test_two_processes_without_a_gpu(run_tool, repo_root, toy, tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    env = {'PORT': port, 'OMP_NUM_THREADS': '1', 'PATH': path_with_python()}
-    work = tmp_path / 'work'
-    config = repo_root / CONFIG
-    done = run_tool(
-        'dist_train.sh', config, 2, '--work-dir', work, *options(toy),
-        env=env, cwd=tmp_path, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert 'Epoch(train) [1][2/2]' in done.stdout, 'two processes share the four batches'
-    assert 'segm_mAP_50' in done.stdout
-    done = run_tool(
-        'dist_test.sh', config, work / 'epoch_1.pth', 2, '--work-dir', work / 'test',
-        *options(toy), env=env, cwd=tmp_path, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert 'segm_mAP_50' in done.stdout
-
-
-def path_with_python():
-    import sys
-
-    return f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
 
 
 SETS = 'train_dataloader.dataset', 'val_dataloader.dataset'
