@@ -78,7 +78,7 @@ def poly_nl(
         b3 = None if b3 is None else beta * b3
         if projects and x.dtype == wide:
             return torch.addcmul(_project(_per_channel(context, x) * x, w3, b3), x, alpha)
-        z = apply_matrix(w3 * context.unsqueeze(1), x, alpha)
+        z = apply_matrix(w3[None] * context[:, None], x, alpha)
         return z if b3 is None else z + _per_channel(b3.to(z.dtype), x)
 
 
@@ -99,8 +99,8 @@ def _context_by_moments(x, w1, w2, b1, b2):
     for bias, weight in ((b1, w2), (b2, w1)):
         if bias is not None:
             mean = x.flatten(2).sum(2, dtype=weight.dtype) * scale
-            context = context + bias * (mean @ weight.t())
-    return context if b1 is None or b2 is None else context + b1 * b2, x
+            context = torch.addcmul(context, mean @ weight.t(), bias)
+    return context if b1 is None or b2 is None else torch.addcmul(context, b1, b2), x
 
 
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

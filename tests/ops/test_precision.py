@@ -57,8 +57,9 @@ def test_no_worse_than_projections(dtype, shape, scalars, layout):
 def test_dtypes_and_layouts(dtype, layout, method, norm):
     x = make_input((2, 8, 9, 10), layout, dtype)
     params = make_params(8, (True, True, True), dtype=dtype, norm=norm)
-    # The gradient behind a norm is what two subtractions leave of it.
-    limit = (8 if norm else 4) * torch.finfo(dtype).eps
+    # The gradient behind a norm is what two subtractions leave of it; a convolution is PyTorch's.
+    loose = norm or (method == 'projections' and dtype == torch.float32)
+    limit = (8 if loose else 4) * torch.finfo(dtype).eps
     grad = make_input(x.shape, dtype=dtype, seed=7).detach()
     assert max(errors(method, x, params, grad).values()) < limit
     z = with_norm(poly_nl, method=method)(x, *params)
