@@ -40,24 +40,17 @@ MAX_PROBLEMS = 20
 
 
 class Report:
-    """Print one part after another, and remember whether one is missing or broken."""
+    """Print the parts, and remember whether one is missing or broken."""
 
     failed = False
 
-    def missing(self, name: str, source: str, optional: bool) -> None:
-        """Print a part that is not there."""
+    def missing(self, name: str, source: str, optional: bool = False) -> None:
+        """Print a part that is not there, and where to get it."""
         self.failed |= not optional
         print(f'{"not there" if optional else "MISSING":<10} {name}\n{"":<10} get {source}')
 
     def part(self, name: str, counts: list[tuple[str, int, int]], problems: list[str]) -> None:
-        """Print a part.
-
-        Args:
-            name (str): Its path.
-            counts (list[tuple[str, int, int]]): What is counted, its number here and the published
-                one (0: not known).
-            problems (list[str]): A line each.
-        """
+        """Print a part: what is counted, here and as published (0: not known), and problems."""
         self.failed |= bool(problems)
         whole = all(here == published for _, here, published in counts if published)
         print(f'{"BROKEN" if problems else "complete" if whole else "partial":<10} {name}')
@@ -66,17 +59,6 @@ class Report:
         if len(problems) > MAX_PROBLEMS:
             lines.append(f'and {len(problems) - MAX_PROBLEMS} more')
         print(*(f'{"":<10} {line}' for line in lines), sep='\n')
-
-
-def parse_args() -> argparse.Namespace:
-    """Parse this tool's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('root', type=Path, metavar='ROOT', help='folder that holds WIDER_train ...')
-    parser.add_argument('--no-decode', action='store_true', help='count images without reading')
-    parser.add_argument('--workers', type=int, default=4, help='threads that decode (default: 4)')
-    return parser.parse_args()
 
 
 def check_images(report: Report, root: Path, split: str, workers: int) -> set[str] | None:
@@ -119,8 +101,7 @@ def check_annotation(report: Report, root: Path, name: str, images: set[str] | N
     path = root / name
     split, official = 'train' if 'train' in name else 'val', name.startswith('wider')
     if not path.is_file():
-        optional = not official and split == 'val'
-        report.missing(name, OFFICIAL if official else LABEL, optional)
+        report.missing(name, *((OFFICIAL,) if official else (LABEL, split == 'val')))
         return
     try:
         annotations = read_annotations(path)
@@ -149,7 +130,7 @@ def check_ground_truth(report: Report, root: Path) -> None:
     """Read the official evaluation files."""
     name = next((name for name in GROUND_TRUTH if (root / name).is_dir()), GROUND_TRUTH[0])
     if not any(file.is_file() for file in ground_truth_files(root / name).values()):
-        report.missing(name, f'eval_tools.zip from {HOME}', optional=False)
+        report.missing(name, f'eval_tools.zip from {HOME}')
         return
     try:
         truth = read_ground_truth(root / name)
@@ -169,7 +150,13 @@ def check_ground_truth(report: Report, root: Path) -> None:
 
 def main() -> int:
     """Check and print; return 1 if something needed is missing or broken."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('root', type=Path, metavar='ROOT', help='folder that holds WIDER_train ...')
+    parser.add_argument('--no-decode', action='store_true', help='count images without reading')
+    parser.add_argument('--workers', type=int, default=4, help='threads that decode (default: 4)')
+    args = parser.parse_args()
     if args.workers < 1:
         raise InputError(f'--workers: got {args.workers}, expected at least 1')
     if not args.root.is_dir():

@@ -78,15 +78,9 @@ RULES = (
 
 
 def load_source(path: str, trust: bool = False) -> dict[str, Tensor]:
-    """Load the state dict of a file.
+    """Load the state dict of a file of ``torch.save`` or safetensors, without ``module.`` prefixes.
 
-    Args:
-        path (str): File of ``torch.save``, a dict of tensors or a dict that holds one; or
-            safetensors.
-        trust (bool): Run the code that unpickling may contain. Defaults to False.
-
-    Returns:
-        dict[str, Tensor]: On the CPU, without ``module.`` prefixes.
+    With ``trust``, unpickling may run code.
     """
     if not Path(path).is_file():
         raise InputError(f'{path}: no such file')
@@ -97,7 +91,11 @@ def load_source(path: str, trust: bool = False) -> dict[str, Tensor]:
     if head.lstrip()[:1] == b'<':
         raise InputError(f'{path}: an HTML page, not a checkpoint: download the file itself')
     if head[8:9] == b'{':
-        loaded = load_safetensors(path)
+        try:
+            from safetensors.torch import load_file
+        except ModuleNotFoundError:
+            raise InputError(f'{path}: safetensors; pip install safetensors') from None
+        loaded = load_file(path)
     else:
         try:
             loaded = torch.load(path, map_location='cpu', weights_only=not trust)
@@ -122,15 +120,6 @@ def load_source(path: str, trust: bool = False) -> dict[str, Tensor]:
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 
-def load_safetensors(path: str) -> dict[str, Tensor]:
-    """Load a file of safetensors."""
-    try:
-        from safetensors.torch import load_file
-    except ModuleNotFoundError:
-        raise InputError(f'{path}: safetensors; pip install safetensors') from None
-    return load_file(path)
-
-
 def find_state_dict(loaded: object, path: str) -> dict[str, Tensor]:
     """Return a dict of tensors, or the one that is a value of a dict."""
     if isinstance(loaded, nn.Module):
@@ -153,10 +142,6 @@ def find_state_dict(loaded: object, path: str) -> dict[str, Tensor]:
 
 def convert(source: dict[str, Tensor], num_classes: int = 1) -> tuple[dict[str, Tensor], list[str]]:
     """Rename every key, and put class scores in this project's order.
-
-    Args:
-        source (dict[str, Tensor]): As :func:`load_source` returns it.
-        num_classes (int): Classes without the background. Defaults to 1.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: The new state dict, and source keys without a place.
@@ -200,14 +185,6 @@ def find_config(source: dict[str, Tensor], path: str) -> str:
         f'{path}: got {len(source)} keys such as {next(iter(source))!r}, expected a RetinaFace '
         'with ' + ' or '.join(key for key, _ in LAYOUTS)
     )
-
-
-def print_keys(title: str, keys: list[str]) -> None:
-    """Print a list of keys under a title, if there are any."""
-    if keys:
-        print(f'{title} ({len(keys)}):')
-        for key in keys:
-            print(f'  {key}')
 
 
 def main(args: list[str] | None = None) -> None:
@@ -254,9 +231,13 @@ def main(args: list[str] | None = None) -> None:
     missing = sorted(expected.keys() - state.keys() - counters)
     state = {k: v for k, v in state.items() if k in expected and v.shape == expected[k]}
 
-    print_keys('Source keys without a place', unplaced)
-    print_keys('Weights of another shape', misfits)
-    print_keys('Weights of the model that are not filled', missing)
+    for title, keys in (
+        ('Source keys without a place', unplaced),
+        ('Weights of another shape', misfits),
+        ('Weights of the model that are not filled', missing),
+    ):
+        if keys:
+            print(f'{title} ({len(keys)}):', *keys, sep='\n  ')
     problems = len(unplaced) + len(misfits) + len(missing)
     if problems and not opts.allow_incomplete:
         raise InputError(

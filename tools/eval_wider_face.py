@@ -41,6 +41,7 @@ from polynl_mmdet.wider_face.average_precision import box_iou
 MAX_NAMED = 5
 FOUND_SCORE = 0.5  # Of the range of scores: detections below it do not count as found in --misses.
 MISSES = (4, 6)  # Rows and columns of the sheet.
+MAX_DRAWN = 3  # Detections around a missed face.
 BOX_FORMS = {
     'x1 y1 x2 y2': lambda a, b, c, d: (a, b, c - a, d - b),
     'cx cy width height': lambda a, b, c, d: (a - c / 2, b - d / 2, c, d),
@@ -175,7 +176,8 @@ def find_misses(
 
 
 def plot_misses(misses: list[tuple[str, np.ndarray, np.ndarray]], images: Path, path: str) -> None:
-    """Draw the first misses: the face dashed, the detections around it with their scores."""
+    """Draw the first misses: the face dashed, the surest detections around it with scores."""
+    from matplotlib.patches import Rectangle
     from PIL import Image
 
     figure, panels = new_figure(*MISSES, figsize=(2.6 * MISSES[1], 2.9 * MISSES[0]))
@@ -193,11 +195,13 @@ def plot_misses(misses: list[tuple[str, np.ndarray, np.ndarray]], images: Path, 
             right, bottom = min(left + 3 * side, image.width), min(top + 3 * side, image.height)
             box = [round(value) for value in (left, top, right, bottom)]
             axes.imshow(image.convert('RGB').crop(box), extent=(box[0], box[2], box[3], box[1]))
-        axes.add_patch(rectangle(x, y, width, height, color='lime', linestyle='--'))
-        for row in rows[np.argsort(rows[:, 4])]:
-            if left < row[0] + row[2] / 2 < right and top < row[1] + row[3] / 2 < bottom:
-                axes.add_patch(rectangle(*row[:4], color='orange'))
-                axes.text(*row[:2], f'{row[4]:.2f}', color='orange', fontsize=7, clip_on=True)
+        style = dict(fill=False, linewidth=1.2)
+        axes.add_patch(Rectangle((x, y), width, height, color='lime', linestyle='--', **style))
+        centres = rows[:, :2] + rows[:, 2:4] / 2
+        rows = rows[((centres > (left, top)) & (centres < (right, bottom))).all(axis=1)]
+        for row in rows[np.argsort(-rows[:, 4])][:MAX_DRAWN]:
+            axes.add_patch(Rectangle(row[:2], *row[2:4], color='orange', **style))
+            axes.text(*row[:2], f'{row[4]:.2f}', color='orange', fontsize=7, clip_on=True)
         axes.set(xlim=(box[0], box[2]), ylim=(box[3], box[1]))
         event, stem = name.split('/')
         axes.set_title(f'{event}\n{stem[-28:]}, {width:.0f} x {height:.0f}', fontsize=7)
@@ -206,13 +210,6 @@ def plot_misses(misses: list[tuple[str, np.ndarray, np.ndarray]], images: Path, 
         f'{min(len(misses), panels.size)} of {len(misses)}'
     )
     save(figure, path, '--misses')
-
-
-def rectangle(x: float, y: float, width: float, height: float, **style):
-    """Return an unfilled rectangle of matplotlib."""
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, fill=False, linewidth=1.2, **style)
 
 
 def new_figure(rows: int, columns: int, **kwargs):

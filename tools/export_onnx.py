@@ -51,7 +51,7 @@ try:
         face_settings,
         input_channels,
     )
-    from polynl_mmdet.deploy.onnx_file import Difference, compare, write_onnx
+    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
 except ModuleNotFoundError as error:
     raise SystemExit(
         f"error: {error.name} is missing; pip install 'polynl_mmdet[deploy]'"
@@ -87,16 +87,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
 
 def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, nn.Module]:
-    """Build the config's detector, in evaluation mode, with its weights.
-
-    Args:
-        config (str): Config file.
-        checkpoint (str): Checkpoint, or 'none'.
-        options (dict, optional): Merged into the config.
-
-    Returns:
-        tuple[Config, nn.Module]: The config and the detector.
-    """
+    """Build the config's detector, in evaluation mode, with weights ('none': random)."""
     if not Path(config).is_file():
         raise InputError(f'{config}: no such config file')
     cfg = Config.fromfile(config)
@@ -197,20 +188,6 @@ def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict
     return graph, outputs, metadata
 
 
-def compare_on_all(
-    graph: nn.Module, path: Path, inputs: dict[str, Tensor]
-) -> list[tuple[str, Difference]]:
-    """Compare the file with PyTorch on every input, and print a line for each."""
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    found = []
-    for name, image in tqdm(inputs.items(), desc='comparing', unit='image'):
-        differences = compare(graph, session, image)
-        found.extend((name, difference) for difference in differences)
-        shown = ', '.join(f'{d.name} {d.absolute:.1e} ({d.relative:.1e})' for d in differences)
-        tqdm.write(f'{name}: {shown}')
-    return found
-
-
 def main(args: argparse.Namespace) -> int:
     """Export, compare, and move the file to its place; 1 if it differs too much."""
     force_weights_only()
@@ -243,7 +220,13 @@ def main(args: argparse.Namespace) -> int:
         written = Path(folder) / args.out.name
         write_onnx(graph, example, written, outputs, metadata)
         print('differences from PyTorch: absolute (relative)')
-        found = compare_on_all(graph, written, inputs)
+        session = onnxruntime.InferenceSession(str(written), providers=['CPUExecutionProvider'])
+        found = []
+        for name, image in tqdm(inputs.items(), desc='comparing', unit='image'):
+            differences = compare(graph, session, image)
+            found.extend((name, difference) for difference in differences)
+            shown = ', '.join(f'{d.name} {d.absolute:.1e} ({d.relative:.1e})' for d in differences)
+            tqdm.write(f'{name}: {shown}')
         name, worst = max(found, key=lambda pair: pair[1].relative)
         absolute = max(difference.absolute for _, difference in found)
         summary = (

@@ -98,15 +98,10 @@ def find_files(sources: list[str]) -> dict[str, Path]:
     return {name: file for file, name in files.items()}
 
 
-def landmark_names(detector: FaceDetector, faces: Faces) -> list[str]:
-    """Return the names of the landmarks: those of the model, or the usual five, or numbers."""
-    count = faces.landmarks.shape[1]
-    names = detector.settings.get('landmarks') or LANDMARKS  # Older ONNX files have no names.
-    return list(names) if len(names) == count else [f'landmark_{i}' for i in range(count)]
-
-
 def as_json(faces: Faces, names: list[str]) -> list[dict]:
     """Return the faces of an image: box x1 y1 x2 y2, score and landmarks x y, in pixels."""
+    count = faces.landmarks.shape[1]
+    names = names if len(names) == count else [f'landmark_{i}' for i in range(count)]
     return [
         {
             'bbox': np.round(box.astype(float), 2).tolist(),
@@ -223,9 +218,8 @@ def main(args: list[str] | None = None) -> None:
     if not found:
         raise InputError(f'none of {", ".join(opts.sources)} can be read')
     if opts.save_json:
-        report = {
-            name: as_json(faces, landmark_names(detector, faces)) for name, faces in found.items()
-        }
+        names = detector.settings.get('landmarks') or LANDMARKS
+        report = {name: as_json(faces, names) for name, faces in found.items()}
         (opts.out / 'faces.json').write_text(json.dumps(report, indent=1), encoding='utf-8')
     count = sum(len(faces.scores) for faces in found.values())
     print(f'{count} faces in {len(found)} images, written to {opts.out}')

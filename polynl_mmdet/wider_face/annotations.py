@@ -121,16 +121,24 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
     if not used:
         raise ValueError(f'{path}: the file is empty')
     if fmt == 'auto':
-        fmt = _guess_format(lines[used[0]])
+        first = lines[used[0]]
+        has_size = bool(_split_header(first, 'labelv2')[1])
+        fmt = ('labelv2' if has_size else 'label') if first.startswith('#') else 'bbx_gt'
     images = (_scan_official if fmt == 'bbx_gt' else _scan_label)(path, lines, used, fmt)
     row_lines = np.array([number for image in images for number in image.rows], dtype=np.int64)
     rows = _parse_rows(path, lines, row_lines, fmt)
-    notes = [_count_note(path, images), *_landmark_notes(path, rows, row_lines, fmt)]
-
     size = rows[:, 2:4] - rows[:, :2] if fmt == 'labelv2' else rows[:, 2:4]
     kept = (size > 0).all(axis=1)
-    what = 'boxes of zero or negative size skipped'
-    notes.append(_note(path, row_lines[~kept], what))
+    counts = [i.line + 1 for i in images if i.count not in (None, len(i.rows))]
+    x, y, flag = np.moveaxis(_marks(rows, fmt), 2, 0)
+    outside = ((flag >= 0) & (x < 0)).any(axis=1)
+    unflagged = ((flag < 0) & (x >= 0) & (y >= 0)).any(axis=1)
+    odd = {
+        'images whose count differs from their rows; the rows were read': counts,
+        'faces with landmarks not used: x is negative, the flag is not': row_lines[outside],
+        'faces with landmarks not used: the flag is -1, x and y are not': row_lines[unflagged],
+        'boxes of zero or negative size skipped': row_lines[~kept],
+    }
     owner = np.repeat(np.arange(len(images)), [len(image.rows) for image in images])
     faces = np.bincount(owner[kept], minlength=len(images))
     return FaceAnnotations(
@@ -141,7 +149,11 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
         np.array([image.line + 1 for image in images], dtype=np.int64),
         np.array([image.size for image in images]) if fmt == 'labelv2' else None,
         int((~kept).sum()),
-        [note for note in notes if note],
+        [
+            f'{path}:{at[0] + 1}: the first of {len(at)} {what}'
+            for what, at in odd.items()
+            if len(at)
+        ],
     )
 
 
@@ -154,12 +166,6 @@ class _Image:
     rows: list[int]
     size: tuple[int, ...] = ()
     count: int | None = None
-
-
-def _guess_format(first: str) -> str:
-    if not first.startswith('#'):
-        return 'bbx_gt'
-    return 'labelv2' if _split_header(first, 'labelv2')[1] else 'label'
 
 
 def _split_header(line: str, fmt: str) -> tuple[str, tuple[int, ...]]:
@@ -215,9 +221,10 @@ def _scan_official(path: Path, lines: list[str], used: list[int], fmt: str) -> l
 def _is_row(line: str) -> bool:
     words = line.split()
     try:
-        return len(words) > 1 and all(float(word) is not None for word in (words[0], words[-1]))
+        float(words[0]), float(words[-1])
     except ValueError:
         return False
+    return len(words) > 1
 
 
 def _parse_rows(path: Path, lines: list[str], row_lines: np.ndarray, fmt: str) -> np.ndarray:
@@ -249,45 +256,24 @@ def _marks(rows: np.ndarray, fmt: str) -> np.ndarray:
     return rows[:, 4 : 4 + 3 * points].reshape(len(rows), points, 3)
 
 
-def _note(path: Path, lines: np.ndarray, what: str) -> str:
-    """Return a line for the log; '' if there is nothing to tell. Lines are from 0."""
-    return f'{path}:{lines[0] + 1}: the first of {len(lines)} {what}' if len(lines) else ''
-
-
-def _count_note(path: Path, images: list[_Image]) -> str:
-    differ = [i.line + 1 for i in images if i.count is not None and i.count != len(i.rows)]
-    return _note(path, np.array(differ), 'images whose count differs from their rows; rows count')
-
-
-def _landmark_notes(path: Path, rows: np.ndarray, lines: np.ndarray, fmt: str) -> list[str]:
-    x, y, flag = np.moveaxis(_marks(rows, fmt), 2, 0)
-    outside, unflagged = (flag >= 0) & (x < 0), (flag < 0) & (x >= 0) & (y >= 0)
-    faces = 'faces with landmarks not used: '
-    return [
-        _note(path, lines[outside.any(axis=1)], faces + 'x is negative, the flag is not'),
-        _note(path, lines[unflagged.any(axis=1)], faces + 'the flag is -1, x and y are not'),
-    ]
-
-
 def write_annotations(path: str | Path, annotations: FaceAnnotations) -> None:
     """Write annotations in their own format; reading them back gives the same numbers."""
     official = annotations.format == 'bbx_gt'
-    with Path(path).open('w', encoding='utf-8', newline='\n') as out:
-        for index, name in enumerate(annotations.names):
-            rows = annotations.rows[annotations.starts[index] : annotations.starts[index + 1]]
-            if official:
-                out.write(f'{name}\n{len(rows)}\n')
-                rows = rows if len(rows) else np.zeros((1, _OFFICIAL_COLUMNS))
-            elif annotations.sizes is not None:
-                width, height = annotations.sizes[index]
-                out.write(f'# {name} {width} {height}\n')
-            else:
-                out.write(f'# {name}\n')
-            for row in rows.tolist():
-                # Boxes and official attributes are whole pixels and flags, landmarks are not.
-                words = [_whole(value) for value in row[: 10 if official else 4]]
-                words += [repr(value) for value in row[len(words) :]]
-                out.write(' '.join(words) + (' \n' if official else '\n'))
+    lines = []
+    for index, name in enumerate(annotations.names):
+        rows = annotations.rows[annotations.starts[index] : annotations.starts[index + 1]]
+        if official:
+            lines += [name, str(len(rows))]
+            rows = rows if len(rows) else np.zeros((1, _OFFICIAL_COLUMNS))
+        else:
+            size = [] if annotations.sizes is None else annotations.sizes[index]
+            lines.append(' '.join(map(str, ['#', name, *size])))
+        for row in rows.tolist():
+            # Boxes and official attributes are integers, landmarks are not.
+            words = [_whole(value) for value in row[: 10 if official else 4]]
+            words += [repr(value) for value in row[len(words) :]]
+            lines.append(' '.join(words) + ' ' * official)
+    Path(path).write_bytes('\n'.join([*lines, '']).encode())
 
 
 def _whole(value: float) -> str:

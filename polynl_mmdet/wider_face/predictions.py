@@ -10,7 +10,8 @@ from __future__ import annotations
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,14 @@ _ROW = '"x y width height score"'
 
 
 def read_predictions(
-    path: str | Path, images: Container[str] | None = None
+    path: str | Path, images: Collection[str] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Read prediction files; warn, once for each kind, of rows that are odd.
 
     Args:
         path (str | Path): A folder or a zip in the official layout; folders above ``EVENT`` do not
             matter. A zip is not unpacked to disk.
-        images (Container[str], optional): The ``EVENT/NAME`` that are known; files of others are
+        images (Collection[str], optional): The ``EVENT/NAME`` that are known; files of others are
             not read. Defaults to None: every ``.txt`` file two levels deep is read.
 
     Returns:
@@ -46,51 +47,35 @@ def read_predictions(
     predictions: dict[str, np.ndarray] = {}
     unmatched: list[str] = []
     odd: dict[str, list[str]] = {}
-
-    def wanted(name: str) -> bool:
-        image = _image_of(name)
-        known = image is not None and (images is None or image in images)
-        if not known:
-            unmatched.append(name)
-        return known
-
-    for name, data in (_read_folder if path.is_dir() else _read_zip)(path, wanted):
-        image = _image_of(name)
-        if image in predictions:
-            raise ValueError(f'{path}/{name}: a second file for {image}')
-        predictions[image] = _parse(f'{path}/{name}', data, odd)
+    try:
+        for name, read in (_folder_files if path.is_dir() else _zip_files)(path).items():
+            # The last folder and the name without .txt.
+            image = '/'.join(name.replace('\\', '/').split('/')[-2:])[:-4]
+            if name[-4:] != '.txt' or '/' not in image or (images and image not in images):
+                unmatched.append(name)
+            elif image in predictions:
+                raise ValueError(f'{path}/{name}: a second file for {image}')
+            else:
+                predictions[image] = _parse(f'{path}/{name}', read(), odd)
+    # RuntimeError: a password, or a compression that Python lacks.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f'{path}: not a whole zip without a password ({error})') from None
     for what, where in odd.items():
         warnings.warn(f'{where[0]}: the first of {len(where)} {what}', stacklevel=2)
     return predictions, unmatched
 
 
-def _image_of(name: str) -> str | None:
-    """Return ``EVENT/NAME`` of a file's path, None if it cannot be a prediction file."""
-    parts = name.replace('\\', '/').split('/')
-    if len(parts) < 2 or not parts[-1].endswith('.txt'):
-        return None
-    return f'{parts[-2]}/{parts[-1][:-4]}'
+def _folder_files(path: Path) -> dict[str, Callable[[], bytes]]:
+    """Return a function that reads each file, by its name below the folder."""
+    files = (file for file in sorted(path.rglob('*')) if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes for file in files}
 
 
-def _read_folder(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each file that is wanted."""
-    for file in sorted(path.rglob('*')):
-        name = file.relative_to(path).as_posix()
-        if file.is_file() and wanted(name):
-            yield name, file.read_bytes()
-
-
-def _read_zip(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of each file that is wanted."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                # macOS adds a folder of its own.
-                if not name.endswith('/') and not name.startswith('__MACOSX/') and wanted(name):
-                    yield name, archive.read(name)
-    # RuntimeError: a password, or a compression that Python lacks.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f'{path}: not a whole zip without a password ({error})') from None
+def _zip_files(path: Path) -> dict[str, Callable[[], bytes]]:
+    """The same for a zip; macOS adds a folder of its own, which is skipped."""
+    archive = zipfile.ZipFile(path)
+    names = (n for n in archive.namelist() if n[-1:] != '/' and not n.startswith('__MACOSX/'))
+    return {name: partial(archive.read, name) for name in names}
 
 
 def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
