@@ -90,19 +90,6 @@ def test_resize_leaves_landmarks_outside_the_image_outside():
     assert results['gt_keypoints'][0, 0].tolist() == [-8, 260]
 
 
-@pytest.mark.parametrize('wrapper', ['RandomResize', 'RandomChoiceResize'])
-def test_mmcv_wrappers_resize_faces(wrapper):
-    options = (
-        dict(scale=[(300, 180), (300, 180)])
-        if wrapper == 'RandomResize'
-        else dict(scales=[(300, 180)])
-    )
-    results = apply(
-        make_results(), type=wrapper, resize_type='FaceResize', keep_ratio=True, **options
-    )
-    np.testing.assert_allclose(results['gt_keypoints'], MARKS * 1.5, rtol=1e-5)
-
-
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
 def test_flip(direction):
     results = apply(make_results(), type='FaceRandomFlip', prob=1.0, direction=direction)
@@ -120,36 +107,6 @@ def test_flip(direction):
     np.testing.assert_array_equal(brightness_at(results), EXPECTED[:, order])
     visible = results['gt_keypoints_visible']
     assert visible[0].tolist() == ([1, 1, 1, 1, 0] if mirrored else [1, 1, 1, 0, 1])
-
-
-def test_left_eye_stays_left_of_right_eye():
-    results = apply(make_results(), type='FaceRandomFlip', prob=1.0)
-    left_eye, right_eye, _, left_mouth, right_mouth = results['gt_keypoints'].transpose(1, 0, 2)
-    assert (left_eye[:, 0] < right_eye[:, 0]).all()
-    assert (left_mouth[:, 0] < right_mouth[:, 0]).all()
-
-
-def test_flip_that_is_not_drawn_changes_nothing():
-    results = apply(make_results(), type='FaceRandomFlip', prob=0.0)
-    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
-
-
-@pytest.mark.parametrize('options', [dict(size=(256, 256)), dict(size_divisor=32)])
-def test_mmdet_pad_moves_nothing(options):
-    results = apply(make_results(), type='Pad', pad_val=dict(img=(104, 117, 123)), **options)
-    assert results['img'].shape[:2] in ((256, 256), (128, 224))
-    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
-    np.testing.assert_array_equal(results['gt_bboxes'].numpy(), BOXES)
-    np.testing.assert_array_equal(brightness_at(results), EXPECTED)
-
-
-def test_mmdet_photometric_distortion_moves_nothing():
-    np.random.seed(0)
-    for _ in range(10):
-        results = apply(make_results(), type='PhotoMetricDistortion')
-        np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
-        np.testing.assert_array_equal(results['gt_bboxes'].numpy(), BOXES)
-        assert results['img'].shape == (HEIGHT, WIDTH, 3)
 
 
 def test_mmdets_own_resize_and_flip_would_not_do():
@@ -190,17 +147,6 @@ def test_square_crop(seed):
     assert 0.3 * HEIGHT - 1 <= min(sides) < 0.4 * HEIGHT
     assert 0.9 * HEIGHT < max(sides) <= HEIGHT
     assert counts == {1, 2} or counts == {1}
-
-
-def test_square_crop_of_pixels_and_landmarks_agree():
-    np.random.seed(1)
-    for _ in range(50):
-        results = apply(make_results(), type='RandomSquareCrop', scale_range=(0.95, 1.0))
-        side = results['img'].shape[0]
-        inside = ((results['gt_keypoints'] >= 0) & (results['gt_keypoints'] < side)).all(axis=2)
-        results['gt_keypoints'] = results['gt_keypoints'].clip(0, side - 1)
-        values = brightness_at(results)[inside]
-        assert set(values.tolist()) <= set(EXPECTED.ravel().tolist())
 
 
 def test_square_crop_finds_a_face_that_chance_does_not():

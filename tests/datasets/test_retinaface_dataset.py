@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 
 import cv2
 import numpy as np
@@ -72,13 +71,6 @@ def test_instances(build, tmp_path):
     assert dataset.get_cat_ids(0) == [0, 0]
 
 
-@pytest.mark.parametrize('serialize', [True, False])
-def test_with_and_without_serialized_data(build, serialize):
-    dataset = build(LABEL, serialize_data=serialize)
-    for _ in range(2):
-        assert [len(dataset.get_data_info(n)['instances']) for n in range(3)] == [2, 0, 1]
-
-
 def test_skipped_boxes_are_logged_once(build, caplog):
     logger = MMLogger.get_current_instance()
     level = logger.level
@@ -107,20 +99,6 @@ def test_images_without_faces_stay_unless_filtered(build):
     assert len(build(LABEL, filter_cfg=keep)) == 2
     assert len(build(LABEL, filter_cfg=keep, min_size=6)) == 1
     assert len(build(LABEL, filter_cfg=keep, test_mode=True)) == 3
-
-
-def test_sizes_of_labelv2(build):
-    dataset = build('# 0--A/p1.jpg 64 48\n1 2 9 9\n')
-    info = dataset.get_data_info(0)
-    assert (info['width'], info['height']) == (64, 48)
-    assert info['instances'][0]['bbox'] == [1, 2, 9, 9]
-
-
-def test_subsets_and_workers(build):
-    dataset = build(LABEL, indices=[2, 0])
-    assert [info['img_id'] for info in map(dataset.get_data_info, range(2))] == [2, 0]
-    again = pickle.loads(pickle.dumps(build(LABEL)))
-    assert len(again.get_data_info(0)['instances']) == 2
 
 
 def test_a_file_without_faces_cannot_be_filtered(build):

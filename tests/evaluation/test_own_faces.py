@@ -26,7 +26,7 @@ def faces(data_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('faces')
     (folder / 'images').mkdir()
     found = read_annotations(real / 'wider_face_split/masks_val_bbx_gt.txt')
-    texts = dict.fromkeys(FORMATS, '')
+    texts, plates = dict.fromkeys(FORMATS, ''), ''
     for index, name in enumerate(found.names[:6]):
         image = cv2.imread(str(real / 'WIDER_val/images' / name))
         height, width = image.shape[:2]
@@ -37,11 +37,16 @@ def faces(data_root, tmp_path_factory):
         texts['bbx_gt'] += f'{name}\n{len(boxes)}\n'
         texts['label'] += f'# {name}\n'
         texts['labelv2'] += f'# {name} {width} {height}\n'
+        plates += f'# {name}\n'
         for box, corner in zip(boxes, corners):
+            x1, y1, x2, y2 = corner
+            plates += (
+                ' '.join(map(str, box)) + f' {x1} {y1} 0 {x2} {y1} 0 {x2} {y2} 0 {x1} {y2} 0\n'
+            )
             texts['bbx_gt'] += ' '.join(f'{v:.0f}' for v in box) + '\n'
             texts['label'] += ' '.join(f'{v:.0f}' for v in box) + ' -1' * 15 + ' 0.5\n'
             texts['labelv2'] += ' '.join(f'{v:.0f}' for v in corner) + '\n'
-    for fmt, text in texts.items():
+    for fmt, text in {**texts, 'plates': plates}.items():
         (folder / f'{fmt}.txt').write_text(text)
     return folder
 
@@ -68,7 +73,24 @@ def test_trains_and_keeps_the_best(run_tool, data_root, faces, tmp_path):
     assert (tmp_path / 'work/best_pascal_voc_mAP_epoch_1.pth').is_file()
     # Weights of WIDER FACE, fine-tuned for two small steps, find most of these faces.
     assert float(re.findall(r'pascal_voc/mAP: (\S+)', done.stdout)[-1]) > 0.5
-    assert 'ignored' not in done.stdout
+
+
+def test_objects_with_four_landmarks(run_tool, faces, tmp_path):
+    """The corners of plates instead of eyes, nose and mouth: training, validation, checkpoint."""
+    names = ['top_left', 'top_right', 'bottom_right', 'bottom_left']
+    options = [f'{split}_dataloader.dataset.metainfo.landmarks={",".join(names)}'
+               for split in ('train', 'val')]  # fmt: skip
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options',
+                    *own(faces, 'plates'), *options, 'load_from=None',
+                    'model.bbox_head.landmark_coder.type=LandmarkCoder',
+                    'model.bbox_head.landmark_coder.num_points=4')  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    losses = [float(loss) for loss in re.findall(r'loss_landmark: (\S+)', done.stdout)]
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    assert list(saved['meta']['dataset_meta']['landmarks']) == names
+    assert saved['state_dict']['bbox_head.conv_landmark.0.weight'].shape[0] == 2 * 4 * 2
+    assert losses
+    assert min(losses) > 0
 
 
 @pytest.mark.parametrize('fmt', FORMATS)

@@ -93,13 +93,6 @@ def test_where_to_get_what_is_missing(run_tool, tmp_path):
     assert 'Decoding' not in done.stdout
 
 
-def test_real_sample(run_tool, data_root):
-    done = run_tool('check_wider_face.py', data_root / 'wider_mini')
-    assert done.returncode == 1
-    assert '12 images of 3,226' in done.stdout
-    assert '67 faces of 39,708' in done.stdout
-
-
 def test_no_folder(run_tool, tmp_path):
     done = run_tool('check_wider_face.py', tmp_path / 'absent')
     assert (done.returncode, done.stdout) == (2, f'error: {tmp_path}/absent: no such folder\n')

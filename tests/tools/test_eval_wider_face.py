@@ -110,14 +110,6 @@ def test_bad_options_are_one_line(run_tool, wider_eval, picnic, options, says):
     assert done.stdout.splitlines()[-1].startswith(f'error: {says}')
 
 
-def test_predictions_of_something_else(run_tool, wider_eval, tmp_path):
-    (tmp_path / 'a.txt').write_text('x')
-    done = run_tool('eval_wider_face.py', tmp_path, wider_eval / 'ground_truth')
-    assert done.returncode == 2
-    assert 'none of 1 files is for an image' in done.stdout
-    assert 'got a.txt, expected EVENT/NAME.txt such as 0--Parade/' in done.stdout
-
-
 def write_rows(source, out, convert):
     """Write prediction files again with other rows."""
     for file in source.glob('22--Picnic/*.txt'):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from polynl_mmdet.wider_face.annotations import (
-    FaceAnnotations,
     read_annotations,
     write_annotations,
 )
@@ -122,34 +121,6 @@ def test_an_image_without_faces_may_lack_its_line_of_zeros(read):
 def test_written_back_to_the_byte(read, text, tmp_path):
     write_annotations(tmp_path / 'again.txt', read(text))
     assert (tmp_path / 'again.txt').read_text() == text
-
-
-@pytest.mark.parametrize('fmt', ['bbx_gt', 'label', 'labelv2'])
-def test_generated_files_are_read_to_the_same_numbers(fmt, tmp_path):
-    rng = np.random.default_rng(0)
-    counts = rng.integers(0, 5, 300)
-    rows = 1 + np.round(
-        rng.random((counts.sum(), {'bbx_gt': 10, 'label': 20, 'labelv2': 19}[fmt])) * 300, 3
-    )
-    if fmt == 'bbx_gt':
-        rows = np.floor(rows)
-    if fmt == 'labelv2':
-        rows[:, 2:4] += rows[:, :2] + 1
-    made = FaceAnnotations(
-        fmt,
-        [f'{n % 7}--Event/n{n}.jpg' for n in range(300)],
-        np.cumsum([0, *counts]),
-        rows,
-        np.zeros(300),
-        rng.integers(1, 2000, (300, 2)) if fmt == 'labelv2' else None,
-    )
-    write_annotations(tmp_path / 'x.txt', made)
-    found = read_annotations(tmp_path / 'x.txt')
-    assert (found.format, found.names) == (fmt, made.names)
-    np.testing.assert_array_equal(found.rows, made.rows)
-    np.testing.assert_array_equal(found.starts, made.starts)
-    if fmt == 'labelv2':
-        np.testing.assert_array_equal(found.sizes, made.sizes)
 
 
 def test_real_samples(data_root, tmp_path):
