@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from ..ops.compat import ONNX_TRACING
 from .adaptive_pooling import OPSET, exportable_adaptive_pooling
 
 METADATA_KEY = 'polynl_mmdet'
@@ -42,7 +43,7 @@ def write_onnx(
 ) -> None:
     """Trace a graph and write it, for any batch size, height and width.
 
-    torch's tracer (``dynamo=False``) needs only ``onnx`` and keeps the computation of sizes.
+    torch's tracer needs only ``onnx`` and keeps the computation of sizes.
 
     Args:
         graph (nn.Module): Takes one tensor; in evaluation mode.
@@ -64,7 +65,7 @@ def write_onnx(
                 graph,
                 (example,),
                 str(path),
-                dynamo=False,
+                **ONNX_TRACING,
                 opset_version=OPSET,
                 input_names=['image'],
                 output_names=list(outputs),

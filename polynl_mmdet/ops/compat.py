@@ -10,6 +10,9 @@ BMM_OUT_DTYPE = torch.version.hip is None and hasattr(torch.ops.aten.bmm, 'dtype
 # Whether add_safe_globals takes stand-ins with the name of what they stand for.
 SAFE_GLOBALS = torch.__version__ >= (2, 6)
 
+# torch.onnx.export by tracing: the only way before torch 2.5.
+ONNX_TRACING = {'dynamo': False} if torch.__version__ >= (2, 5) else {}
+
 _AUTOCAST_BY_DEVICE = hasattr(torch, 'get_autocast_dtype')  # torch 2.4
 _compiler = getattr(torch, 'compiler', None)  # torch 2.1
 if hasattr(_compiler, 'is_compiling'):  # torch 2.2

@@ -48,7 +48,7 @@ def second_moment(x: Tensor) -> tuple[Tensor, Tensor]:
     The gradient of the ``x`` that is returned gets this function's own added in place: one N x C
     gradient is made, not two and their sum.
     """
-    return (_moment(x, x), x) if is_exporting() else _SecondMoment.apply(x)
+    return (_moment(None, x), x) if is_exporting() else _SecondMoment.apply(x)
 
 
 class _Apply(Function):
@@ -92,7 +92,7 @@ class _SecondMoment(Function):
         ctx.save_for_backward(x)
         if not ctx.needs_input_grad[0]:
             ctx.mark_non_differentiable(x)
-        return _moment(x, x), x
+        return _moment(None, x), x
 
     @staticmethod
     def backward(ctx, grad, dx):
@@ -150,12 +150,12 @@ def _product(matrix: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     return _bmm(matrix, x, dtype)
 
 
-def _moment(g: Tensor, x: Tensor) -> Tensor:
+def _moment(g: Tensor | None, x: Tensor) -> Tensor:
     dtype = wide_dtype(x.dtype)
     if _rounds_sums(x):
-        g, x = (x.to(dtype),) * 2 if g is x else (g.to(dtype), x.to(dtype))
+        g, x = None if g is None else g.to(dtype), x.to(dtype)
     columns = x.flatten(2)
-    g = columns if g is x else g.flatten(2)
+    g = columns if g is None else g.flatten(2)  # None is x: torch 2.1 compiles no `g is x`
     if x.device.type == 'cpu' and not (is_compiling() or is_exporting()):
         return cpu_moment(g, columns)
     return _bmm(g, columns.transpose(1, 2), dtype)

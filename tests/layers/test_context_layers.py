@@ -121,6 +121,7 @@ def test_half_precision(name):
     assert (half.float() - full).norm() < 0.05 * full.norm()
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 2), reason='torch 2.2: float16 on a CPU')
 @pytest.mark.parametrize(
     ('name', 'kwargs'),
     [
@@ -149,6 +150,7 @@ def test_is_found_by_name_and_rejects_other_shapes(name):
         assert str(tuple(x.shape)) in str(caught.value)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 1), reason='torch 2.1: fused attention on a CPU')
 @pytest.mark.parametrize('name', ['DisentangledNonLocal', 'PyramidNonLocal', 'AgentAttention'])
 def test_no_matrix_of_pairs_is_stored(name):
     layer = build(name)

@@ -111,6 +111,7 @@ def test_a_layer_in_16_bits_normalizes_in_float32(dtype):
     torch.testing.assert_close(out.double(), wide(x.double()), rtol=tolerance, atol=tolerance * 300)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 1), reason="torch 2.0's compiler breaks the graph")
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
 @pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
 def test_compiles_as_one_graph(context_norm, dtype):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from polynl_mmdet.ops import poly_nl, poly_nl_reference
+from polynl_mmdet.ops.compat import ONNX_TRACING
 
 METHODS = ('projections', 'moments', 'auto')
 FULL_GRAPH = pytest.mark.skipif(
@@ -86,7 +87,7 @@ def test_jit_trace_holds_for_other_sizes(method, norm):
     assert close(found, torch.autograd.grad(expected.square().sum(), x)[0])
 
 
-@pytest.mark.skipif(not hasattr(torch, 'export'), reason='torch.export is of torch 2.1')
+@pytest.mark.skipif(torch.__version__ < (2, 2), reason='torch.export.Dim is of torch 2.2')
 @pytest.mark.parametrize('norm', [False, True])
 def test_export_with_dynamic_sizes(norm):
     layer = Layer(8, bias=True, norm=norm)
@@ -107,7 +108,7 @@ def test_onnx_tracing_export(norm):
         layer,
         (x,),
         file,
-        **({'dynamo': False} if torch.__version__ >= (2, 5) else {}),
+        **ONNX_TRACING,
         input_names=['x'],
         output_names=['z'],
         dynamic_axes={'x': [0, 2, 3]},
