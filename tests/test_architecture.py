@@ -18,7 +18,7 @@ ALLOWED = {
     'datasets': {'wider_face'},
     'evaluation': {'wider_face', 'datasets'},
     'engine': {'ops', 'datasets'},
-    'deploy': {'models', 'engine'},
+    'deploy': {'ops', 'models', 'engine'},
     'visualization': {'wider_face'},
 }
 # What a folder needs beside the standard library and this package.

@@ -71,9 +71,10 @@ class FaceDetector:
         device: str = 'cpu',
     ) -> None:
         if checkpoint is None:
-            self._run, self.settings = _load_onnx(str(model))
+            self._run, self.settings, self._channels = _load_onnx(str(model))
         else:
-            self._run, self.settings = _load_checkpoint(str(model), str(checkpoint), device)
+            loaded = _load_checkpoint(str(model), str(checkpoint), device)
+            self._run, self.settings, self._channels = loaded
         self.landmarks = self.settings.get('landmarks') or list(LANDMARKS)
         self.score_thr = score_thr
         self.max_size = max_size
@@ -99,6 +100,8 @@ class FaceDetector:
             return self([images])[0]
         images = [read_image(image) for image in images]
         small = [resize_image(image, self.settings['resize'], self.max_size) for image in images]
+        if self._channels == 1:
+            small = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None] for image in small]
         groups = {}
         for index, image in enumerate(small):
             groups.setdefault(image.shape, []).append(index)
@@ -224,8 +227,8 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou_thr: float, offset: float) ->
     return np.array(kept, dtype=np.int64)
 
 
-def _load_onnx(path: str) -> tuple[Callable, dict]:
-    """Return what runs an ONNX file on (B, 3, H, W), and its config's settings for testing."""
+def _load_onnx(path: str) -> tuple[Callable, dict, int]:
+    """Return what runs an ONNX file on (B, channels, H, W), settings for testing, and channels."""
     import onnxruntime
 
     if not Path(path).is_file():
@@ -241,10 +244,11 @@ def _load_onnx(path: str) -> tuple[Callable, dict]:
     if settings.get('kind') != 'faces':
         raise ValueError(f'{path}: no face detector, expected a file of tools/export_onnx.py')
     names = ['boxes', 'scores', 'landmarks']
-    return lambda pixels: session.run(names, {'image': pixels}), settings
+    channels = session.get_inputs()[0].shape[1]
+    return lambda pixels: session.run(names, {'image': pixels}), settings, channels
 
 
-def _load_checkpoint(config: str, checkpoint: str, device: str) -> tuple[Callable, dict]:
+def _load_checkpoint(config: str, checkpoint: str, device: str) -> tuple[Callable, dict, int]:
     """The same for a config and a checkpoint."""
     import torch
     from mmdet.registry import MODELS
@@ -252,7 +256,7 @@ def _load_checkpoint(config: str, checkpoint: str, device: str) -> tuple[Callabl
     from mmengine.registry import init_default_scope
 
     from ..engine import check_loaded, load_checkpoint
-    from .graphs import FaceDetectorGraph, face_settings
+    from .graphs import FaceDetectorGraph, face_settings, input_channels
 
     cfg = Config.fromfile(config)
     settings = face_settings(cfg)
@@ -268,4 +272,4 @@ def _load_checkpoint(config: str, checkpoint: str, device: str) -> tuple[Callabl
         with torch.no_grad():
             return [output.cpu().numpy() for output in graph(torch.from_numpy(pixels).to(device))]
 
-    return run, settings
+    return run, settings, input_channels(model)
