@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
-from mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS, VISUALIZERS
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.structures import InstanceData
+
+from polynl_mmdet.wider_face import read_ground_truth, read_predictions, score_wider_face
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
 FULL = sorted(path.name for path in FOLDER.glob('*.py'))
@@ -80,18 +82,6 @@ def test_trains_a_step_and_predicts(name):
     assert len(found) <= cfg.model.test_cfg.max_per_img
 
 
-@pytest.mark.parametrize('name', FULL)
-def test_every_part_of_a_config_is_registered(name):
-    cfg = load(name)
-    assert DATASETS.get(cfg.train_dataloader.dataset.type)
-    for pipeline in (cfg.train_dataloader.dataset.pipeline, cfg.test_dataloader.dataset.pipeline):
-        assert all(TRANSFORMS.get(step.type) for step in pipeline)
-    assert METRICS.get(cfg.test_evaluator.type)
-    assert VISUALIZERS.get(cfg.visualizer.type)
-    assert MODELS.get(cfg.tta_model.type)
-    assert cfg.auto_scale_lr.base_batch_size == 32
-
-
 def test_schedule_of_retinafaces_paper():
     cfg = load('retinaface_r50_fpn_8xb4-80e_widerface.py')
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
@@ -119,38 +109,43 @@ def test_plain_weights_miss_only_the_plugin(name, plugin):
     assert all(plugin in key for key in missing)
 
 
-def test_data_and_metric_are_set_by_options():
-    cfg = load('retinaface_r50_fpn_8xb4-80e_widerface.py')
-    cfg.merge_from_dict(
-        {
-            'train_dataloader.dataset.data_root': 'r',
-            'train_dataloader.dataset.ann_file': 'a.txt',
-            'test_dataloader.dataset.data_root': 's',
-            'test_evaluator.gt_dir': 'g',
-        }
-    )
-    assert cfg.train_dataloader.dataset.data_root == 'r'
-    assert cfg.test_dataloader.dataset.data_root == 's'
-    assert cfg.val_dataloader.dataset.data_root == 'data/widerface/'
-    assert cfg.test_evaluator.gt_dir == 'g'
+def test_real_weights_score_as_the_reference_does(run_tool, data_root, tmp_path):
+    """tools/test.py gives the AP of the reference detections, and files that score the same.
 
-
-@pytest.mark.parametrize('name', FULL)
-@pytest.mark.parametrize(
-    ('options', 'expected'),
-    [
-        (['scale=(2150,1600)', 'scale_factor=None'], (1600, 2000)),
-        (['scale=None', 'scale_factor=1.0'], (768, 960)),
-    ],
-)
-def test_test_scale_is_set_by_options(name, options, expected):
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    prefix = 'test_dataloader.dataset.pipeline.1.'
-    args = parser.parse_args(['--cfg-options', *[prefix + option for option in options]])
-    cfg = load(name)
-    cfg.merge_from_dict(args.cfg_options)
-    resize = TRANSFORMS.build(cfg.test_dataloader.dataset.pipeline[1])
-    image = np.zeros((768, 960, 3), np.uint8)
-    result = resize(dict(img=image, img_shape=(768, 960)))
-    assert result['img'].shape[:2] == expected
+    So does the fine-tuning config before its first step.
+    """
+    folder, truth = data_root / 'retinaface_mobilenet025', data_root / 'wider_eval/ground_truth'
+    checkpoint = tmp_path / 'model.pth'
+    done = run_tool('convert_retinaface.py', folder / 'mobilenet0.25_Final.pth', checkpoint)
+    assert done.returncode == 0, done.stdout[-3000:]
+    reference = {
+        f'22--Picnic/{name}': np.c_[found[:, :2], found[:, 2:4] - found[:, :2], found[:, 4:5]]
+        for name, found in np.load(folder / 'reference_detections.npz').items()
+    }
+    ground_truth = read_ground_truth(str(truth))
+    expected = score_wider_face(reference, ground_truth, 0.5, True).ap
+    for config in (
+        'retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py',
+        'retinaface_mobilenet0.25-polynl-c4_merge-fpn_finetune_widerface.py',
+    ):
+        out, work_dir = tmp_path / f'{config}.out', tmp_path / config
+        done = run_tool(
+            'test.py',
+            FOLDER / config,
+            checkpoint,
+            '--work-dir',
+            work_dir,
+            '--cfg-options',
+            f'test_dataloader.dataset.data_root={data_root}/wider_mini',
+            f'test_evaluator.gt_dir={truth}',
+            'test_evaluator.subset=True',
+            f'test_evaluator.outfile_prefix={out}',
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+        predictions, _ = read_predictions(out)
+        written = score_wider_face(predictions, ground_truth, 0.5, True).ap
+        (path,) = work_dir.glob('*/*.json')
+        result = json.loads(path.read_text())
+        for key, value in expected.items():
+            assert result[f'wider_face/{key}'] == pytest.approx(value, abs=1e-3)
+            assert written[key] == pytest.approx(result[f'wider_face/{key}'], abs=1e-6)
