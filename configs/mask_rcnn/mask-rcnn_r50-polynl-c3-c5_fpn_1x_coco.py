@@ -1,7 +1,6 @@
 _base_ = './mask-rcnn_r50_fpn_1x_coco.py'
 
-# Poly-NL after the 3x3 convolution of every bottleneck of c3 to c5, by mmdet's plugins: our choice
-# of the place where a layer costs least.
+# Poly-NL after the 3x3 convolution of every bottleneck of c3 to c5, where channels are fewest.
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,8 +1,7 @@
 _base_ = './mask-rcnn_r50_fpn_1x_coco.py'
 
-# One Poly-NL right before the last residual block of c4: the place of the single block in the
-# non-local paper (Wang et al., CVPR 2018). Where the paper of Poly-NL puts its layers is not known
-# to us.
+# One Poly-NL before the last residual block of c4, where the non-local paper (Wang et al., CVPR
+# 2018) puts a single block. The paper of Poly-NL does not say where it puts its layers.
 model = dict(
     backbone=dict(
         type='SiteResNet',

@@ -1,6 +1,6 @@
 # Fine-tune a converted RetinaFace MobileNet-0.25 with a Poly-NL on the stride-16 map before the
 # pyramid. The new layer starts as the identity, so AP before the first step is the checkpoint's.
-# `load_from` is written by tools/convert_retinaface.py mobilenet0.25_Final.pth.
+# tools/convert_retinaface.py writes the checkpoint.
 _base_ = './retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
 
 load_from = 'checkpoints/retinaface_mobilenet0.25.pth'

@@ -1,8 +1,8 @@
 _base_ = './retinaface_r50_fpn_8xb4-80e_widerface.py'
 
-# The rival: mmcv's non-local block (embedded Gaussian, half of the channels inside) in the place
-# of retinaface_r50-polynl-site-c4. Its cost grows with the square of the image's area: at 1,600
-# x 2,150 pixels a map of stride 16 has 13,500 positions.
+# A non-local block (mmcv's NonLocal2d, embedded Gaussian, half of the channels inside) at the site
+# of retinaface_r50-polynl-site-c4. Its cost is quadratic in the 13,500 positions of a stride-16 map
+# of 1,600 x 2,150 pixels.
 model = dict(
     backbone=dict(
         type='SiteResNet',

@@ -1,7 +1,6 @@
 _base_ = './retinaface_r50_fpn_8xb4-80e_widerface.py'
 
-# Poly-NL after the 3x3 convolution of every bottleneck of c3 to c5: our choice of the place where a
-# layer costs least. What retinaface_r50-polynl-site-c4 says of the paper holds here too.
+# Poly-NL after the 3x3 convolution of every bottleneck of c3 to c5, where channels are fewest.
 model = dict(
     backbone=dict(
         plugins=[

@@ -1,6 +1,6 @@
-# The control: RetinaFace with a ResNet-50 and without any new layer. Model and schedule follow
-# RetinaFace's paper (the files below say how far); the test size, short side 1,600 and long side at
-# most 2,150, is that of the usual test script.
+# The baseline: RetinaFace with a ResNet-50, without a context layer. Model and schedule follow
+# RetinaFace's paper; the test size, short side 1,600 and long side at most 2,150, is that of the
+# usual test script.
 _base_ = [
     '../_base_/models/retinaface_r50_fpn.py',
     '../_base_/datasets/wider_face.py',

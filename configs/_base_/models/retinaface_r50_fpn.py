@@ -3,11 +3,10 @@
 Its paper (Deng et al., "RetinaFace", CVPR 2020, https://arxiv.org/abs/1905.00641, Sec. 4.2)
 gives the levels, the anchors of 16 * 2 ** (k / 3) pixels, k = 0..14 (16 to 406), the context
 modules, matching at IoU 0.5 and 0.3, three hard negatives for each positive, and the losses with
-their weights. Its dense regression branch is left out, and so are its deformable convolutions
-(docs/wider_face.md says how to switch them on). Test settings are those of the usual test
-script: score 0.02, 5,000 candidates, NMS at 0.4, 750 faces. Ours: anchor centres at (i + 0.5) *
-stride, and what mmdet does with a pretrained ResNet-50 (frozen stem and c2, fixed norm
-statistics).
+their weights. The dense regression branch is not implemented; deformable convolutions are off
+(docs/wider_face.md). Test settings are those of the usual test script: score 0.02, 5,000
+candidates, NMS at 0.4, 750 faces. Ours: anchor centres at (i + 0.5) * stride, and what mmdet does
+with a pretrained ResNet-50 (frozen stem and c2, fixed norm statistics).
 """
 
 model = dict(

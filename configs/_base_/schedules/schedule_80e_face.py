@@ -1,4 +1,4 @@
-# The schedule of RetinaFace's paper (Sec. 4.2): 32 images a step, learning rate 1e-3 rising to
+# The schedule of RetinaFace's paper (Sec. 4.2): 32 images per step, learning rate 1e-3 rising to
 # 1e-2 over 5 epochs, divided by 10 at epochs 55 and 68 of 80.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=80, val_interval=10)
 val_cfg = dict(type='ValLoop')
