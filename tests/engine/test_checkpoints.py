@@ -16,6 +16,11 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from polynl_mmdet.engine import check_loaded, force_weights_only, load_checkpoint
+from polynl_mmdet.ops.compat import SAFE_GLOBALS
+
+SAFE_LOADING = pytest.mark.skipif(
+    not SAFE_GLOBALS, reason="torch 2.6: mmengine's checkpoints with weights_only=True"
+)
 
 
 class Call:
@@ -53,6 +58,7 @@ def test_mmengines_checkpoint_loads_whole(tmp_path):
         assert b'_StoredHistoryBuffer' not in (tmp_path / 'epoch_1.pth').read_bytes()
 
 
+@SAFE_LOADING
 @pytest.mark.parametrize('listed', [[HistoryBuffer], [HistoryBuffer, getattr, np.dtype]])
 def test_it_loads_where_the_host_lists_the_originals(tmp_path, listed):
     torch.save(mmengine_checkpoint(), tmp_path / 'a.pth')
@@ -61,6 +67,7 @@ def test_it_loads_where_the_host_lists_the_originals(tmp_path, listed):
     assert torch.load(tmp_path / 'a.pth', weights_only=True)['meta']['epoch'] == 1
 
 
+@SAFE_LOADING
 @pytest.mark.parametrize('zipped', [True, False])
 @pytest.mark.parametrize(
     'call',
