@@ -87,8 +87,9 @@ def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
         odd (dict[str, list[str]]): By what is unusual, the places.
     """
     _, count, *lines = [*split_lines(data.decode('latin-1')), '']
-    if not count.strip().isdigit():
-        raise ValueError(f'{where}:2: got {quote(count)}, expected the number of detections')
+    count = parse_row(count, f'{where}:2', 'the number of detections')
+    if len(count) != 1:
+        raise ValueError(f'{where}:2: got {len(count)} numbers, expected that of the detections')
     rows = []
     for number, line in enumerate(lines, 3):
         if not line or line.isspace():
@@ -102,7 +103,7 @@ def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
         if min(row[2:4]) < 0:
             odd.setdefault('boxes of negative size', []).append(f'{where}:{number}')
         rows.append(row[:5])
-    if len(rows) != int(count):
+    if len(rows) != count[0]:
         what = 'files whose count differs from their rows; the rows were read'
         odd.setdefault(what, []).append(f'{where}:2')
     return np.array(rows, dtype=np.float64).reshape(-1, 5)

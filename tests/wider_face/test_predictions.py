@@ -100,9 +100,9 @@ def test_a_folder_of_macos_is_no_prediction(tmp_path):
         ('p1\n1\n1 2 three 4 1\n', 3, '"1 2 three 4 1"'),
         ('p1\n2\n1 2 3 4 1\n1 2 3 4 nan\n', 4, '"1 2 3 4 nan"'),
         ('p1\n1\n1 2 1e999 4 1\n', 3, '"1 2 1e999 4 1"'),
-        ('1 2 3 4 1\n5 6 7 8 1\n', 2, '"5 6 7 8 1"'),
-        ('p1\n-1\n', 2, '"-1"'),
-        ('', 2, '""'),
+        ('1 2 3 4 1\n5 6 7 8 1\n', 2, 'got 5 numbers'),
+        ('p1\ntwo\n1 2 3 4 1', 2, '"two", expected the number of detections'),
+        ('', 2, 'got 0 numbers'),
         (b'p1\n1\n1 2 3 4 \xff\xfe\n', 3, r'\xff\xfe'),
     ],
 )
