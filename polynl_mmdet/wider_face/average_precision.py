@@ -31,7 +31,7 @@ import numpy as np
 from polynl_mmdet.wider_face.ground_truth import SETTINGS, WiderFaceGroundTruth
 
 THRESHOLDS = 1 - np.arange(1, 1001) / 1000
-_PAIRS_A_BLOCK = 1 << 17
+_PAIRS_PER_BLOCK = 1 << 17
 
 
 @dataclass
@@ -162,7 +162,7 @@ def _match(
     if first == last:
         return np.full(len(detections), -2)
     match = np.full(len(detections), -1)
-    step = max(1, _PAIRS_A_BLOCK // (last - first))
+    step = max(1, _PAIRS_PER_BLOCK // (last - first))
     for begin in range(0, len(detections), step):
         iou = box_iou(detections[begin : begin + step], truth[first:last])
         near = iou.max(axis=1) >= iou_thr

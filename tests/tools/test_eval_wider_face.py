@@ -95,6 +95,21 @@ def test_a_malformed_line_is_one_line(run_tool, wider_eval, picnic):
     assert done.stdout.startswith(f'error: {file}:3: got 4 columns in "1 2 3 4"')
 
 
+def test_odd_rows_are_reported(run_tool, wider_eval, picnic):
+    files = sorted(picnic.glob('22--Picnic/*.txt'))
+    for file in files[:3]:
+        name, _, *rows = file.read_text().splitlines()
+        file.write_text('\n'.join([name, '7.0', rows[0] + ' 0 0', '5 5 -3 9 0.01', *rows[1:]]))
+    done = run_tool('eval_wider_face.py', picnic, wider_eval / 'ground_truth')
+    assert done.returncode == 0
+    for line in (
+        f'{files[0]}:3: the first of 3 rows with more than 5 columns',
+        f'{files[0]}:4: the first of 3 boxes of negative size',
+        f'{files[0]}:2: the first of 3 files whose count differs from their rows',
+    ):
+        assert line in done.stdout
+
+
 @pytest.mark.parametrize(
     ('options', 'says'),
     [

@@ -41,6 +41,8 @@ def draw_case(rng):
             chosen = boxes[name][rng.integers(len(boxes[name]), size=len(rows))]
             near = rng.random(len(rows)) < 0.6
             rows[near] = (chosen + rng.integers(0, 2, chosen.shape))[near]
+        if len(rows) and rng.random() < 0.2:
+            rows[0, 2] = -rng.integers(1, 9)  # Negative widths are in published files.
         predictions[name] = np.concatenate([rows, scores(len(rows))[:, None]], axis=1)
     return names, boxes, counted, predictions
 
@@ -131,7 +133,7 @@ def test_large_images_are_matched_in_blocks_like_small_ones(monkeypatch):
     rows[:, 4] = rng.random(900)
     truth = as_ground_truth(['e/p'], boxes, counted)
     whole = score_wider_face({'e/p': rows}, truth).ap
-    monkeypatch.setattr('polynl_mmdet.wider_face.average_precision._PAIRS_A_BLOCK', 1000)
+    monkeypatch.setattr('polynl_mmdet.wider_face.average_precision._PAIRS_PER_BLOCK', 1000)
     assert score_wider_face({'e/p': rows}, truth).ap == whole
 
 
