@@ -119,7 +119,8 @@ def _class_of(part: dict, where: str) -> type | None:
     kind = part.get('type')
     if isinstance(kind, str):
         found = MODELS.get(kind) or TASK_UTILS.get(kind)
-        if found is None and _near(kind):
+        # Some modules have types of their own: FPG's 'conv'.
+        if found is None and kind.rpartition('.')[2][:1].isupper() and _near(kind):
             raise ValueError(f'{where}.type: {kind!r} is not registered; {_suggestion(kind)}')
         kind = found
     return kind if isinstance(kind, type) else None
@@ -131,6 +132,7 @@ def _near(kind: str) -> list[str]:
     while registry is not None:
         names += registry.module_dict
         registry = registry.parent
+    kind = kind.rpartition('.')[2]
     same = [name for name in names if name.lower() == kind.lower()]
     return same or get_close_matches(kind, names, n=1, cutoff=0.8)
 

@@ -50,6 +50,8 @@ def test_good_plugins_pass(kind):
         (model('SiteResNet', depth=50, sites=SITE), ['sites', 'got dict', 'expected a list']),
         (model('SiteResNet', sites=[dict(SITE, cfg=dict(type='polynl'))]), ['sites[0].cfg']),
         (model('SiteResnet', depth=50), ['model.backbone.type', "did you mean 'SiteResNet'?"]),
+        (model('mmdet.ResNett', depth=50), ["did you mean 'ResNet'?"]),
+        (dict(type='FCOS', bbox_head=dict(loss_cls=dict(type='FocalLos'))), ["'FocalLoss'"]),
         (dict(module=plugged(stages=())), ['model.module.backbone.plugins[0].stages']),
     ],
 )
@@ -68,6 +70,7 @@ def test_bad_layers_are_named(bad, words):
         'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
         'yolox/yolox_tiny_8xb8-300e_coco.py',
         'detectors/detectors_htc-r50_1x_coco.py',
+        'fpg/retinanet_r50_fpg-chn128_crop640_50e_coco.py',
         'reppoints/reppoints-moment_r50_fpn_1x_coco.py',
     ],
 )

@@ -164,20 +164,6 @@ def test_only_chosen_stages_have_maps():
     assert model.layer3[0].spatial_bias.mix.weight.shape == (16, 16, 3)
 
 
-def test_frozen_stages_do_not_train_and_norm_eval_keeps_statistics():
-    model = build(frozen_stages=2, norm_eval=True, with_cp=True)
-    model.train()
-    assert not any(p.requires_grad for p in model.layer2.parameters())
-    term = model.layer3[0].spatial_bias
-    assert all(p.requires_grad for p in term.parameters())
-    assert not term.reduce_norm.training
-    assert not term.maps_norm.training
-    statistics = term.maps_norm.running_mean.clone()
-    x = torch.randn(2, 3, 48, 48, requires_grad=True)
-    sum(out.mean() for out in model(x)).backward()
-    assert torch.equal(term.maps_norm.running_mean, statistics)
-
-
 @pytest.mark.parametrize(
     ('kwargs', 'words'),
     [
