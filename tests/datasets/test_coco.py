@@ -24,6 +24,7 @@ def build(path, kind='OrderedCocoDataset', classes=NAMES, pipeline=BOXES, **opti
             data_prefix=dict(img=''),
             metainfo=dict(classes=classes),
             pipeline=pipeline,
+            serialize_data=False,  # Which collects garbage, for a second.
             **options,
         )
     )
@@ -165,7 +166,7 @@ def test_an_object_without_a_mask_is_ignored_in_training(path):
     for annotation, mask in zip(content['annotations'], ([], None, [[1, 1]], [[1, 1], 8 * [9]])):
         annotation['segmentation'] = mask
     path.write_text(json.dumps(content))
-    dataset = build(path, pipeline=MASKS, serialize_data=False)
+    dataset = build(path, pipeline=MASKS)
     loaded = dataset.pipeline.transforms[0](dict(dataset.get_data_info(0), ori_shape=(64, 64)))
     assert loaded['gt_ignore_flags'].tolist() == [True, True, True, False]
 

@@ -68,6 +68,7 @@ def run(tmp_path):
                 data_prefix=dict(img=''),
                 metainfo=dict(classes=names),
                 test_mode=path != paths[0],
+                serialize_data=False,  # Which collects garbage, for a second.
             )
             return dict(
                 batch_size=1,
