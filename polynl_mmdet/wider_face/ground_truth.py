@@ -111,12 +111,7 @@ def _load(path: Path, *keys: str) -> list[np.ndarray]:
 
 
 def write_ground_truth(gt_dir: str | Path, ground_truth: WiderFaceGroundTruth) -> None:
-    """Write the four files in the official structure; the same input gives the same bytes.
-
-    Args:
-        gt_dir (str | Path): Folder to write to; it is made if missing.
-        ground_truth (WiderFaceGroundTruth): Images in the order of their events.
-    """
+    """Write the four files in the official structure; the same input gives the same bytes."""
     events: dict[str, list[int]] = {}
     for number, image in enumerate(ground_truth.images):
         events.setdefault(image.split('/')[0], []).append(number)

@@ -19,13 +19,8 @@ def split_lines(text: str) -> list[str]:
 def parse_row(line: str, where: str, expected: str) -> list[float]:
     """Parse white-space separated finite numbers.
 
-    Args:
-        line (str): The line.
-        where (str): ``file:line``, for the error.
-        expected (str): What the line should be, for the error.
-
     Raises:
-        ValueError: If a word is not a finite number.
+        ValueError: If a word is not one; it names ``where`` and what is ``expected``.
     """
     try:
         row = [float(word) for word in line.split()]

@@ -79,13 +79,7 @@ def _zip_files(path: Path) -> dict[str, Callable[[], bytes]]:
 
 
 def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
-    """Parse a prediction file: float64, shape (n, 5). Adds to ``odd`` what is unusual, and where.
-
-    Args:
-        where (str): The file.
-        data (bytes): Its content.
-        odd (dict[str, list[str]]): By what is unusual, the places.
-    """
+    """Parse a prediction file: float64, shape (n, 5). Add to ``odd`` what is unusual, and where."""
     _, count, *lines = [*split_lines(data.decode('latin-1')), '']
     count = parse_row(count, f'{where}:2', 'the number of detections')
     if len(count) != 1:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 from metric_worker import as_samples, evaluate, run
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
 
 from polynl_mmdet.evaluation import WIDERFaceMetric
 from polynl_mmdet.wider_face import (
@@ -20,12 +18,6 @@ from polynl_mmdet.wider_face import (
     write_ground_truth,
 )
 from polynl_mmdet.wider_face.ground_truth import SETTINGS
-
-OFFICIAL = {
-    'wider_face/easy': 0.9448373912694071,
-    'wider_face/medium': 0.9244706568389409,
-    'wider_face/hard': 0.8153250447873874,
-}
 
 
 @pytest.fixture
@@ -81,14 +73,6 @@ def test_two_processes_and_an_uneven_number_of_images(made, tmp_path):
     assert results == [expected(gt_dir, predictions)] * 2
 
 
-def test_official_figures_in_one_process_and_in_two(data_root, tmp_path):
-    predictions, _ = read_predictions(data_root / 'wider_eval' / 'predictions.zip')
-    options = dict(gt_dir=data_root / 'wider_eval' / 'ground_truth')
-    alone = evaluate(predictions, 0, 1, options)
-    assert alone == pytest.approx(OFFICIAL, abs=1e-12)
-    assert evaluate_in_two(tmp_path, predictions, options) == [alone, alone]
-
-
 def test_images_shown_twice_count_once(made):
     gt_dir, predictions = made
     metric = WIDERFaceMetric(gt_dir)
@@ -96,18 +80,6 @@ def test_images_shown_twice_count_once(made):
     metric.process({}, samples)
     metric.process({}, samples[:9])
     assert metric.evaluate(len(samples) + 9) == expected(gt_dir, predictions)
-
-
-def test_takes_data_samples_as_objects(made):
-    gt_dir, predictions = made
-    samples = []
-    for sample in as_samples(predictions):
-        samples.append(DetDataSample(metainfo=dict(img_path=sample['img_path'])))
-        samples[-1].pred_instances = InstanceData(**sample['pred_instances'])
-    for given in (samples, [sample.to_dict() for sample in samples]):
-        metric = WIDERFaceMetric(gt_dir)
-        metric.process({}, given)
-        assert metric.evaluate(len(given)) == expected(gt_dir, predictions)
 
 
 def test_subset_counts_the_images_tested(made):
@@ -129,16 +101,6 @@ def test_written_predictions_give_the_same_figures(made, tmp_path, dtype):
     assert unmatched == []
     assert written.keys() == predictions.keys()
     assert expected(gt_dir, written) == result
-
-
-def test_format_only_writes_and_scores_nothing(made, tmp_path):
-    _, predictions = made
-    options = dict(format_only=True, outfile_prefix=tmp_path / 'out')
-    assert evaluate(predictions, 0, 1, options) == {}
-    name, rows = next(iter(predictions.items()))
-    lines = (tmp_path / 'out' / f'{name}.txt').read_text().splitlines()
-    assert lines[:2] == [name.split('/')[1], str(len(rows))]
-    assert [float(word) for word in lines[2].split()] == rows[rows[:, 4].argmax()].tolist()
 
 
 @pytest.mark.parametrize(
@@ -165,17 +127,6 @@ def test_one_file_for_each_image(tmp_path, paths, names):
         for path in (tmp_path / 'out').rglob('*.txt')
     }
     assert written == {name: f'0.0 0.0 {index + 1}.0 9.0 1.0' for index, name in enumerate(names)}
-
-
-def test_scores_images_of_one_name_in_different_events(made):
-    """Both are counted: two images "1" of the events a and b."""
-    gt_dir = made[0].parent / 'twins'
-    boxes = np.array([[10.0, 10, 20, 20], [40, 40, 30, 30]])
-    counted = {setting: np.array([True, True]) for setting in SETTINGS}
-    truth = WiderFaceGroundTruth(['a/1', 'b/1'], np.array([0, 1, 2]), boxes, counted)
-    write_ground_truth(gt_dir, truth)
-    perfect = {name: np.append(box, 0.9)[None] for name, box in zip(truth.images, boxes)}
-    assert set(evaluate(perfect, 0, 1, dict(gt_dir=gt_dir)).values()) == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -75,14 +75,6 @@ def test_backbone_and_neck(tool, config, levels, tmp_path, capsys):
     )
 
 
-def test_sizes_of_real_use(tool, tmp_path, capsys):
-    """The default sizes, with a small RetinaFace that has Poly-NL in it."""
-    assert export(tool, TOY_FACES, 'none', tmp_path / 'face.onnx') == 0
-    printed = capsys.readouterr().out
-    for size in ('480x640', '683x1024', '1000x600'):
-        assert f'generated {size}: boxes' in printed
-
-
 def test_a_difference_ends_with_an_error(tool, image, tmp_path, capsys):
     out = tmp_path / 'face.onnx'
     options = ('--image', image, '--size', '64x64', '--tolerance', '-1')

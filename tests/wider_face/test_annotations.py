@@ -88,13 +88,6 @@ def test_labels(read, text, fmt):
         assert found.sizes.tolist() == [[1024, 1385], [10, 20], [30, 40]]
 
 
-@pytest.mark.parametrize('text', ['# a/b.jpg\n1 2 3 4\n', '# a/b.jpg 9 9\n1 2 4 6\n'])
-def test_validation_labels_have_boxes_alone(read, text):
-    found = read(text)
-    assert found.boxes().tolist() == [[1, 2, 4, 6]]
-    assert not found.landmarks()[1].any()
-
-
 @pytest.mark.parametrize('text', [OFFICIAL, LABEL, LABEL_V2])
 def test_line_ends_blank_lines_and_byte_order_mark_do_not_matter(read, text):
     expected = read(text)
@@ -291,14 +284,8 @@ def test_malformed_files_are_reported_by_line(read, text, line, says):
         (LABEL, 'labelv2', r'labels\.txt:1: got "# 0--A/p1\.jpg", expected "# name width height"'),
         (OFFICIAL, 'xml', "ann_format: got 'xml', expected 'auto', 'bbx_gt'"),
         ('', 'auto', 'the file is empty'),
-        ('\n\n', 'auto', 'the file is empty'),
     ],
 )
 def test_the_wrong_format(read, text, fmt, says):
     with pytest.raises(ValueError, match=says):
         read(text, fmt)
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(ValueError, match=r'absent\.txt: No such file'):
-        read_annotations(tmp_path / 'absent.txt')
