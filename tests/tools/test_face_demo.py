@@ -156,6 +156,7 @@ def test_bad_input(run_tool, model, photo, data_root, tmp_path):
         ((photo, tmp_path / 'none.onnx'), 'none.onnx: no such file'),
         ((photo, CONFIG, tmp_path / 'none.pth'), 'none.pth: no such file'),
         ((photo, CONFIG, raw), 'by tools/convert_retinaface.py'),
+        ((photo, other), 'onnxruntime cannot load it'),
         ((empty, onnx), 'no image or video below it'),
         ((broken, onnx), 'can be read'),
         ((9, onnx), 'none of 9 can be read'),
