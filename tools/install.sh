@@ -77,7 +77,7 @@ say "installing into $PREFIX ($("$PY" --version)), log: $LOG"
 printf '%s\n' 'setuptools<81' "${VERSIONS[2]}" >"$CONSTRAINTS"
 "$PY" -m pip list --format=freeze 2>/dev/null |
   grep -iE '^(torch|numpy|opencv.*|(onedl-)?mm(cv|engine|det|detection))==' >>"$CONSTRAINTS" || true
-pip_install 'build tools' setuptools wheel ninja psutil packaging
+pip_install 'build tools' 'setuptools>=64' wheel ninja psutil packaging
 
 if "$PY" -c 'import torch' 2>>"$LOG"; then
   say "keeping torch $("$PY" -c 'import torch; print(torch.__version__)')"
