@@ -5,7 +5,7 @@ _base_ = './mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
 data_root = 'data/custom/'
 metainfo = dict(classes=('cat', 'dog'))
 
-# Weights of the heads that depend on the number of classes have another shape and start anew.
+# Layers whose shape depends on the number of classes are initialised, the rest is loaded.
 load_from = 'https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_r50_fpn_1x_coco/mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth'
 num_classes = len(metainfo['classes'])
 model = dict(

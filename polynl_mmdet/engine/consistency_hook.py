@@ -78,7 +78,7 @@ class ConsistencyHook(Hook):
         lacking = [key for key in ('optimizer', 'param_schedulers') if key not in checkpoint]
         if runner._resume and lacking:
             runner.logger.warning(
-                f'The checkpoint has no {" and no ".join(lacking)}, which start anew: mmengine '
+                f'The checkpoint has no {" and no ".join(lacking)}: they restart from step 0. mmengine '
                 'saves them in epoch_*.pth and iter_*.pth, not in best_*.pth.'
             )
         stored = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
@@ -133,7 +133,7 @@ def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
         name (str): 'val' or 'test', for the error.
 
     Raises:
-        ValueError: The file lacks an image, has another file of the same id, or no box in common.
+        ValueError: The file misses an image, or has other images or boxes for the same ids.
     """
     coco, seen, boxes, truth = metric._coco_api, set(), set(), set()
     for part in _parts(dataset):
@@ -166,7 +166,7 @@ def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
 def check_labels(metric: CocoMetric, datasets: list, name: str) -> None:
     """Compare the order of classes in a metric with that in data sets.
 
-    mmdet's CocoDataset and CocoMetric take the order of their annotation file.
+    mmdet's CocoDataset and CocoMetric use the order of their annotation file.
 
     Args:
         metric (CocoMetric): mmdet's metric or a subclass.

@@ -21,8 +21,8 @@ class OrderedCocoMetric(CocoMetric):
 
     pycocotools sorts ids, and mmdet names the AP of each class in the order of the config: images
     and categories are numbered in that order for the evaluation. Result files have the ids of the
-    annotation file. Without any detection there are no figures, as in mmdet, and mmengine goes on
-    without choosing a best checkpoint. Args as for CocoMetric.
+    annotation file. Without any detection there are no figures, as in mmdet, and mmengine
+    skips the choice of the best checkpoint. Args as for CocoMetric.
 
     Raises:
         ValueError: The annotation file has none of the classes.

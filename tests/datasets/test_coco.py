@@ -151,7 +151,7 @@ def test_no_image_left(path, min_size):
         build(path, **options)
 
 
-def test_images_without_objects_can_be_wanted(path):
+def test_images_without_objects_are_accepted(path):
     make_coco(path, objects=0)
     assert len(build(path, filter_cfg=dict(filter_empty_gt=False))) == 3
     content = make_coco(path)

@@ -1,4 +1,4 @@
-"""A training that is killed, also while it writes, goes on from a whole checkpoint.
+"""A training that is killed, also while it writes, resumes from a complete checkpoint.
 
 ``POLYNL_KILLS=20 python -m pytest tests/engine/test_kill_and_resume.py`` kills it 20 times.
 """
