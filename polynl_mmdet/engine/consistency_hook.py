@@ -78,8 +78,8 @@ class ConsistencyHook(Hook):
         lacking = [key for key in ('optimizer', 'param_schedulers') if key not in checkpoint]
         if runner._resume and lacking:
             runner.logger.warning(
-                f'The checkpoint has no {" and no ".join(lacking)}: they restart from step 0. mmengine '
-                'saves them in epoch_*.pth and iter_*.pth, not in best_*.pth.'
+                f'The checkpoint has no {" and no ".join(lacking)}: they restart from step 0. '
+                'mmengine saves them in epoch_*.pth and iter_*.pth, not in best_*.pth.'
             )
         stored = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
         stored = tuple(stored.get('classes', stored.get('CLASSES')) or ())
