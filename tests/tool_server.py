@@ -1,66 +1,142 @@
-"""A process that has done the slow imports, and runs each command line in a fork of itself."""
+"""A Python that has done the slow imports: each command line runs in a fork of it.
+
+``ToolServer().folder`` has a ``python``. Called by that name it hands its arguments, folder,
+environment and open files to the server, which forks, runs them as Python would, and answers with
+the exit status.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import runpy
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    job = json.dumps([__file__, sys.argv[1:], os.getcwd(), dict(os.environ)])
+    socket.send_fds(server, [job.encode()], [0, 1, 2])
+    sys.exit(int(server.recv(8) or 1))
+"""
+
 
 class ToolServer:
-    """Runs scripts one after another, without waiting for the imports of each."""
+    """Start the server.
 
-    def __init__(self) -> None:
+    Args:
+        shorten (bool): Cap what a training does. Defaults to False.
+    """
+
+    def __init__(self, shorten: bool = False) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        address = str(self.folder / 'socket')
+        programs = {
+            'python': CLIENT.format(python=sys.executable, address=address),
+            'polynl': '#!/bin/sh\nexec python -m polynl "$@"\n',
+        }
+        for name, text in programs.items():
+            (self.folder / name).write_text(text)
+            (self.folder / name).chmod(0o755)
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, address, *['shorten'] * shorten],
             env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'},
-            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            start_new_session=True,
         )
+        assert self.process.stdout.readline() == b'ready\n'
 
-    def run(self, **job: object) -> tuple[int, str]:
-        """Run a job in a process of its own.
-
-        Args:
-            **job: ``argv`` (script and arguments), ``cwd``, ``env`` (added to the environment), and
-                ``timeout`` (seconds).
-
-        Returns:
-            tuple[int, str]: Exit status and output, stdout and stderr.
-        """
-        self.process.stdin.write(json.dumps(job) + '\n')
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        assert answer, 'the process that runs the tools has died'
-        status, text = json.loads(answer)
-        return status, text
+    def run(
+        self, argv: list[str], cwd: str, env: dict[str, str] | None = None, timeout: float = 600
+    ) -> tuple[int, str]:
+        """Run ``python ARGV``; return its exit status and output, stdout and stderr."""
+        done = subprocess.run(
+            [self.folder / 'python', *argv],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return done.returncode, done.stdout
 
     def close(self) -> None:
-        """End the process, whoever else may hold its pipe."""
-        self.process.stdin.write('null\n')
-        self.process.stdin.close()
+        """End the server and all that it runs."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        shutil.rmtree(self.folder)
 
 
-def run_job(job: dict) -> int:
-    """Run a job in this process and return its exit status."""
-    os.chdir(job['cwd'])
-    os.environ.update(job.get('env', {}))
-    signal.alarm(job.get('timeout', 600))
+def shorten_trainings() -> None:
+    """Cap what a training does: one small image per step, few proposals, its last epoch alone."""
+    from mmengine.config import Config
+    from mmengine.runner import EpochBasedTrainLoop, Runner
+
+    def shrink(node: object) -> None:
+        if isinstance(node, dict):
+            if 'batch_size' in node and 'dataset' in node:
+                node.update(batch_size=1, num_workers=0, persistent_workers=False)
+            for key in {'num', 'max_per_img', 'nms_pre'} & set(node):
+                node[key] = min(node[key], 64)
+            for key in {'scale', 'scales'} & set(node):
+                if 'Resize' in str(node.get('type')):
+                    node[key] = eighth(node[key])
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, (dict, list, tuple)):
+                shrink(child)
+
+    def eighth(size: object) -> object:
+        parts = isinstance(size, (list, tuple))
+        return type(size)(map(eighth, size)) if parts else size and max(size // 8, 64)
+
+    from_cfg, loop = Runner.from_cfg.__func__, EpochBasedTrainLoop.__init__
+
+    def from_small_cfg(cls: type, cfg: Config) -> Runner:
+        shrink(cfg._cfg_dict)
+        return from_cfg(cls, cfg)
+
+    def last_epoch(self: EpochBasedTrainLoop, *args: object, **kwargs: object) -> None:
+        loop(self, *args, **kwargs)
+        self._epoch = self._max_epochs - 1
+
+    Runner.from_cfg = classmethod(from_small_cfg)
+    EpochBasedTrainLoop.__init__ = last_epoch
+
+
+def run(client: str, argv: list[str], folder: str, environment: dict[str, str]) -> int:
+    """Do what ``python ARGV`` does in ``folder``, and return its exit status."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.executable = client  # Processes that it starts are forks, too.
+    sys.path[1:1] = filter(None, environment.get('PYTHONPATH', '').split(':'))
+    while argv[0] in ('-u', '-W'):
+        del argv[: 1 + (argv[0] == '-W')]
     try:
-        sys.argv = job['argv']
-        sys.path[0] = str(Path(job['argv'][0]).resolve().parent)
-        runpy.run_path(job['argv'][0], run_name='__main__')
+        if argv[0] == '-c':
+            sys.argv, sys.path[0] = ['-c', *argv[2:]], ''
+            exec(argv[1], {'__name__': '__main__'})
+        elif argv[0] == '-m':
+            sys.argv, sys.path[0] = argv[1:], folder
+            runpy.run_module(argv[1], run_name='__main__', alter_sys=True)
+        else:
+            sys.argv, sys.path[0] = argv, str(Path(argv[0]).resolve().parent)
+            runpy.run_path(argv[0], run_name='__main__')
     except SystemExit as end:
         if isinstance(end.code, str):
-            print(end.code)
+            print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
@@ -68,39 +144,40 @@ def run_job(job: dict) -> int:
     return 0
 
 
-def main() -> None:
-    """Read jobs, a line each, and write each one's status and output in a line."""
-    answers = os.fdopen(os.dup(1), 'w')
+def main(address: str, shorten: str = '') -> None:
+    """Accept jobs until killed."""
+    ready = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # What the imports print is no answer.
     import mmdet.apis  # noqa: F401
-    import torch
-    from mmdet.utils import register_all_modules
+    from mmengine import hub
+    from mmengine.config import config, utils
 
-    import polynl_mmdet  # noqa: F401
-
-    torch.set_num_threads(1)
-    register_all_modules()
-    for line in sys.stdin:
-        job = json.loads(line)
-        if job is None:
-            return
-        with tempfile.TemporaryFile() as output:
-            sys.stdout.flush()
-            child = os.fork()
-            if child == 0:
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
-                status = run_job(job)
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(status)
-            _, status = os.waitpid(child, 0)
-            output.seek(0)
-            text = output.read().decode('utf-8', 'replace')
-        answers.write(json.dumps([os.waitstatus_to_exitcode(status), text]) + '\n')
-        answers.flush()
+    # Each base 'mmdet::...' reads mmdet's hundred metafiles, and each training formats its config.
+    utils.load = functools.lru_cache(None)(utils.load)
+    hub.get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
+    config.FormatCode = lambda text, **kwargs: (text, False)
+    if shorten:
+        shorten_trainings()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(address)
+    server.listen()
+    print('ready', file=ready, flush=True)
+    while True:
+        connection, _ = server.accept()
+        if os.fork():
+            connection.close()
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        job, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        status = run(*json.loads(job))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection.send(str(status).encode())
+        os._exit(status)
 
 
 if __name__ == '__main__':
-    main()
+    main(*sys.argv[1:])

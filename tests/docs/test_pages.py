@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doc_pages import PAGES, ROOT, Step, steps
-from python_server import PythonServer
+from tool_server import ToolServer
 from workshop import make_clone, make_store, place
 
 # What is not run: a pattern of the whole command or block, and the reason.
@@ -20,6 +20,7 @@ LISTED = {
     r'([A-Z_]+=.+ )?make demo.*': 'minutes: CI runs it, and tests/demo its parts',
     r'(GPUS=\d+ )?tools/slurm_.*': 'needs a Slurm cluster',
     r'python -m studies\.(?!.*--(table|help)).*': 'takes hours; tests/studies runs it on less',
+    r'python benchmarks/.*': 'minutes of an idle machine; tests/benchmarks runs them with --quick',
     r'tools/dist_.*': 'as many GPUs as it names; tests/distributed runs it with two processes',
 }
 CONFIG = re.compile(r'^_base_ = |read_base\(\)', re.MULTILINE)
@@ -85,10 +86,9 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def programs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('bin')
-    server = PythonServer(folder)
-    yield folder
+def programs():
+    server = ToolServer(shorten=True)
+    yield server.folder
     server.close()
 
 
