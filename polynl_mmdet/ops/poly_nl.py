@@ -58,17 +58,15 @@ def poly_nl(
     """
     if not torch.jit.is_tracing():  # a tracer warns of every shape that is compared
         _check(x, method, w1=w1, w2=w2, w3=w3, alpha=alpha, beta=beta, b1=b1, b2=b2, b3=b3)
-    device_type = x.device.type
-    autocast = autocast_dtype(device_type)
+    autocast = autocast_dtype(x.device.type)
     if autocast is not None and x.dtype != torch.float64:
         x = x.to(autocast)
-    with nullcontext() if autocast is None else torch.autocast(device_type, enabled=False):
+    with nullcontext() if autocast is None else torch.autocast(x.device.type, enabled=False):
         tensors = (w1, w2, w3, alpha.reshape(()), beta.reshape(()), b1, b2, b3)
         wide = wide_dtype(x.dtype)
         w1, w2, w3, alpha, beta, b1, b2, b3 = [None if t is None else t.to(wide) for t in tensors]
         x = dense(x)
-        projects = _uses_projections(x, method)
-        if projects:
+        if projects := _uses_projections(x, method):
             context = (_project(x, w1, b1) * _project(x, w2, b2)).flatten(2).mean(2)
         else:
             context, x = _context_by_moments(x, w1, w2, b1, b2)
@@ -78,7 +76,7 @@ def poly_nl(
         b3 = None if b3 is None else beta * b3
         if projects and x.dtype == wide:
             return torch.addcmul(_project(_per_channel(context, x) * x, w3, b3), x, alpha)
-        z = apply_matrix(w3[None] * context[:, None], x, alpha)
+        z = apply_matrix(w3.unsqueeze(0) * context.unsqueeze(1), x, alpha)
         return z if b3 is None else z + _per_channel(b3.to(z.dtype), x)
 
 
@@ -95,7 +93,8 @@ def _context_by_moments(x, w1, w2, b1, b2):
     count = x.flatten(2).shape[2]
     scale = 1.0 / (count if is_exporting() else max(count, 1))
     second, x = second_moment(x)
-    context = (torch.matmul(w1, second) * w2).sum(2) * scale
+    left = apply_matrix(w1.expand(len(second), -1, -1), second)
+    context = (left * w2).sum(2) * scale
     for bias, weight in ((b1, w2), (b2, w1)):
         if bias is not None:
             mean = x.flatten(2).sum(2, dtype=weight.dtype) * scale
@@ -106,8 +105,8 @@ def _context_by_moments(x, w1, w2, b1, b2):
 def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return ``X W + b``, (B, C, *spatial) in the weight's dtype."""
     if x.dtype == weight.dtype:
-        columns = x.flatten(2).unsqueeze(2)  # (B, C, 1, N)
-        return F.conv2d(columns, weight[:, :, None, None], bias).reshape(x.shape)
+        maps = x if x.dim() == 4 else x.flatten(2).unsqueeze(2)
+        return F.conv2d(maps, weight[:, :, None, None], bias).reshape(x.shape)
     y = apply_matrix(weight.expand(len(x), -1, -1), x, widen=True)
     return y if bias is None else y + _per_channel(bias, x)
 

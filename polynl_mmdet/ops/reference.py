@@ -23,10 +23,7 @@ def poly_nl_reference(
     b3: Tensor | None = None,
     context_norm: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Compute ``Z = alpha X + beta ((norm(Phi(X W1 + b1 * X W2 + b2)) * X) W3 + b3)``.
-
-    Arguments and result as in :func:`~polynl_mmdet.ops.poly_nl`.
-    """
+    """Compute what :func:`~polynl_mmdet.ops.poly_nl` does, with the same arguments."""
     rows = x.flatten(2).transpose(1, 2)  # (B, N, C)
     left = rows @ w1.T if b1 is None else rows @ w1.T + b1
     right = rows @ w2.T if b2 is None else rows @ w2.T + b2
