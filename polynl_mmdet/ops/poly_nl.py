@@ -93,7 +93,7 @@ def _context_by_moments(x, w1, w2, b1, b2):
     count = x.flatten(2).shape[2]
     scale = 1.0 / (count if is_exporting() else max(count, 1))
     second, x = second_moment(x)
-    left = apply_matrix(w1.expand(len(second), -1, -1), second)
+    left = apply_matrix(w1.expand(second.shape[0], -1, -1), second)
     context = (left * w2).sum(2) * scale
     for bias, weight in ((b1, w2), (b2, w1)):
         if bias is not None:
@@ -107,7 +107,7 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.dtype == weight.dtype:
         maps = x if x.dim() == 4 else x.flatten(2).unsqueeze(2)
         return F.conv2d(maps, weight[:, :, None, None], bias).reshape(x.shape)
-    y = apply_matrix(weight.expand(len(x), -1, -1), x, widen=True)
+    y = apply_matrix(weight.expand(x.shape[0], -1, -1), x, widen=True)
     return y if bias is None else y + _per_channel(bias, x)
 
 
