@@ -13,7 +13,6 @@ PAGES = [
                     'studies/**/README.md', 'benchmarks/**/README.md')
     for path in sorted(ROOT.glob(pattern))
 ]  # fmt: skip
-SHELLS, PYTHON = ('shell', 'bash', 'sh', 'console'), ('python', 'py')
 
 
 class Step(NamedTuple):
@@ -23,11 +22,6 @@ class Step(NamedTuple):
     line: int
     python: bool
     text: str
-
-    @property
-    def where(self) -> str:
-        """Page and line, for messages."""
-        return f'{self.page.relative_to(ROOT)}:{self.line}'
 
 
 def blocks(page: Path) -> list[tuple[int, str, list[str]]]:
@@ -50,9 +44,9 @@ def steps(page: Path) -> list[Step]:
     """Return the commands and Python blocks of a page in their order."""
     found = []
     for start, language, lines in blocks(page):
-        if language in PYTHON:
+        if language == 'python':
             found.append(Step(page, start, True, '\n'.join(lines)))
-        elif language in SHELLS:
+        elif language in ('shell', 'bash', 'console'):
             if language == 'console':  # The other lines are what a command prints.
                 lines = [line[2:] if line.startswith('$ ') else '' for line in lines]
             number = start

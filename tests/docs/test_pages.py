@@ -39,14 +39,10 @@ RUN = [page for page in PAGES if steps(page)]
 def reason(step: Step) -> str | None:
     """Return why a step is not run, or None."""
     if step.python:
-        for package in re.findall(r'timm|mmseg', step.text):
-            if find_spec(package) is None:
-                return f'{package} is not installed'
-        return None
-    for pattern, why in LISTED.items():
-        if re.fullmatch(pattern, step.text, re.DOTALL):
-            return why
-    return None
+        missing = [name for name in re.findall(r'timm|mmseg', step.text) if not find_spec(name)]
+        return f'{missing[0]} is not installed' if missing else None
+    fits = (why for pattern, why in LISTED.items() if re.fullmatch(pattern, step.text, re.DOTALL))
+    return next(fits, None)
 
 
 def count() -> str:
@@ -66,7 +62,7 @@ def script(page: Path) -> str:
     for step in steps(page):
         if reason(step):
             continue
-        lines.append(f': {step.where}')
+        lines.append(f': {page.name}:{step.line}')
         if not step.python:
             lines.append(step.text)
             continue
@@ -81,21 +77,17 @@ def script(page: Path) -> str:
 
 
 @pytest.fixture(scope='module')
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp('store'))
-
-
-@pytest.fixture(scope='module')
-def programs():
+def setting(tmp_path_factory):
+    """The folder of what all pages share, and that of the programs."""
     server = ToolServer(shorten=True)
-    yield server.folder
+    yield make_store(tmp_path_factory.mktemp('store')), server.folder
     server.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('page', RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_page_runs(page, store, programs, tmp_path):
-    text = script(page)
+def test_page_runs(page, setting, tmp_path):
+    (store, programs), text = setting, script(page)
     if re.search(r'\b(tools|configs|demo|benchmarks|studies)[/.]', text):
         make_clone(tmp_path)
     place(store, tmp_path)

@@ -19,7 +19,6 @@ from mmengine.hub import get_model
 
 from demo.files import write_coco
 from demo.toy_wider import make_toy_wider
-from polynl_mmdet.wider_face.annotations import read_annotations
 
 sys.path.append(str(ROOT / 'tests/tools'))
 from test_convert_retinaface import source_state
@@ -50,14 +49,11 @@ def make_store(folder: Path) -> Path:
     for photo in photos:
         video.write(photo)
     video.release()
-    truth = read_annotations(str(wider / 'wider_face_split/wider_face_val_bbx_gt.txt'))
-    for name, shift in (('predictions.zip', 0), ('others.zip', 3)):
+    for name, score in (('predictions.zip', 0.9), ('others.zip', 0.8)):
         with zipfile.ZipFile(folder / name, 'w') as file:
-            for index, path in enumerate(truth.names):
-                boxes = truth.boxes()[truth.starts[index] : truth.starts[index + 1]]
-                rows = [f'{x + shift} {y} {u - x} {v - y} 0.9' for x, y, u, v in boxes]
-                stem = path[: -len('.jpg')]
-                file.writestr(f'{stem}.txt', '\n'.join([Path(stem).name, str(len(rows)), *rows]))
+            for photo in (wider / 'WIDER_val').rglob('*.jpg'):
+                text = f'{photo.stem}\n1\n20 20 40 40 {score}\n'
+                file.writestr(f'{photo.parent.name}/{photo.stem}.txt', text)
     make_weights(folder)
     return folder
 
