@@ -33,7 +33,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # Run a command with its output in the log; show the end of it on failure.
 step() {
   say "$1" | tee -a "$LOG"
-  "${@:2}" >>"$LOG" 2>&1 || { tail -n 15 "$LOG" >&2; die "$1: failed, see $LOG"; }
+  "${@:2}" >>"$LOG" 2>&1 || { tail -n 15 "$LOG" | cut -c 1-300 >&2; die "$1: failed, see $LOG"; }
 }
 pip_install() {
   # shellcheck disable=SC2086  # PIP_ARGS are several words
