@@ -21,11 +21,9 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def dense(x: Tensor) -> Tensor:
-    """Return ``x``, copied if positions and channels both have strides."""
-    if is_compiling() or is_exporting():
-        return x
-    columns = x.flatten(2)
-    return (columns if 1 in columns.stride()[1:] else columns.contiguous()).view(x.shape)
+    """Return ``x``, copied unless it is contiguous or channels-last."""
+    as_is = is_compiling() or is_exporting() or x.is_contiguous()
+    return x if as_is or x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
 def apply_matrix(matrix: Tensor, x: Tensor, alpha: Tensor | None = None, widen=False) -> Tensor:
