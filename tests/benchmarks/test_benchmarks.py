@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 3), reason='torch 2.3: records of the profiler')
 @pytest.mark.parametrize(
     ('script', 'part', 'names'),
     [
