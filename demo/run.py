@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 from mmengine.config import Config
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, help="default: the config's")
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/demo or demo-face')
     args = parser.parse_args()
+    warnings.filterwarnings('ignore', message='pkg_resources')  # once at the import is enough
     folder, config, draw, size, tta = DEMOS[args.demo]
     work_dir = args.work_dir or Path(folder)
     cfg = Config.fromfile(config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from pathlib import Path
 from threading import Lock
 
-import torch
 from mmengine.config import Config
 
 from polynl_mmdet.errors import InputError
@@ -27,15 +25,15 @@ def read_config(path: Path) -> Config:
         return Config.fromfile(path)
 
 
-def run_tool(name: str, *args: object, threads: int = 1) -> None:
-    """Run a tool of this project in another process.
+def run_tool(name: str, *args: object) -> None:
+    """Run a tool of this project in another process, on one core.
 
     Raises:
         InputError: It failed; the message is the last line that it printed.
     """
     done = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / name), *map(str, args)],
-        env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -49,16 +47,6 @@ def run_tool(name: str, *args: object, threads: int = 1) -> None:
 def run_name(job: tuple) -> str:
     """Return the name of a training in the results."""
     return ' '.join(f'{part:g}' if isinstance(part, float) else str(part) for part in job)
-
-
-def machine(workers: int) -> dict[str, object]:
-    """Return where the results were computed."""
-    return {
-        'device': platform.processor() or platform.machine(),
-        'torch': torch.__version__,
-        'python': platform.python_version(),
-        'workers': workers,
-    }
 
 
 def store(report: dict, path: Path) -> None:

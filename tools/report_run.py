@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -31,6 +32,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from tqdm import tqdm
 
+from polynl_mmdet.engine import force_weights_only
 from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.runs import ap_keys, read_log
 
@@ -172,7 +174,7 @@ def plot_curves(work_dir: Path, out: Path) -> None:
     """Plot the losses and, where the training was validated, AP."""
     training, validation = read_log(work_dir)
     keys = ap_keys(validation)
-    figure, axes = plt.subplots(1, 1 + bool(keys), figsize=(12, 4), layout='constrained')
+    figure, axes = plt.subplots(1, 1 + bool(keys), figsize=(14, 4), layout='constrained')
     axes = np.atleast_1d(axes)
     for key in sorted(key for key in training[-1] if 'loss' in key):
         points = [(record['step'], record[key]) for record in training if key in record]
@@ -182,11 +184,11 @@ def plot_curves(work_dir: Path, out: Path) -> None:
         points = [(record['step'], record[key]) for record in validation if key in record]
         axes[1].plot(*zip(*points), marker='o', label=key)
     if keys:
-        axes[1].set(xlabel='epoch' if len(validation) < training[-1]['step'] else 'iteration')
-        axes[1].set(ylabel='AP', ylim=(0, 1))
+        axes[1].set(xlabel='epoch' if 'epoch' in training[-1] else 'iteration', ylabel='AP')
+        axes[1].set(ylim=(0, 1.02))
     for axis in axes:
         axis.grid(alpha=0.3, which='both')
-        axis.legend()
+        axis.legend(loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
@@ -303,7 +305,9 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=8, help='images to draw (default: 8)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE ...')
     args = parser.parse_args()
+    warnings.filterwarnings('ignore', message='pkg_resources')  # once at the import is enough
     with one_line_errors():
+        force_weights_only()
         metrics = report(**vars(args))
     print('\n'.join(f'{name:30} {value:.4f}' for name, value in metrics.items()))
     print(f'curves, confusion matrix, images: {args.work_dir / "report"}')

@@ -30,6 +30,7 @@ model = dict(
             num_classes=2,
             reg_class_agnostic=False,
             reg_decoded_bbox=False,
+            loss_cls=dict(loss_weight=1.0),
             loss_bbox=dict(_delete_=True, type='L1Loss', loss_weight=1.0),
         ),
         mask_roi_extractor=dict(out_channels=channels, featmap_strides=[4, 8]),
@@ -70,20 +71,4 @@ val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, pipel
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
-
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-5,
-        begin=0,
-        T_max=max_epochs,
-        end=max_epochs,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-]
-default_hooks = dict(checkpoint=dict(interval=max_epochs))

@@ -26,7 +26,7 @@ from torch import nn
 from polynl_mmdet.errors import one_line_errors
 from polynl_mmdet.runs import markdown, mean_and_spread, read_log
 from studies.far_cue.images import MIN_DISTANCE, make_far_cue
-from studies.runs import machine, read_config, run_all, run_name, run_tool, stored_runs
+from studies.runs import read_config, run_all, run_name, run_tool, stored_runs
 
 DATA = Path('data/toy_far_cue')
 CONFIG = Path(__file__).with_name('mask-rcnn_far-cue.py')
@@ -155,7 +155,6 @@ def main() -> None:
         images, args.seeds, args.epochs, args.rates = (16, 4), 1, 1, [1.0]
     make_far_cue(DATA, *images)
     report = {
-        'machine': machine(args.workers),
         'epochs': args.epochs,
         'rates': args.rates,
         'reach': reach(config_of('none')),

@@ -27,7 +27,7 @@ from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.runs import markdown, mean_and_spread
 from studies.long_range.model import LAYERS, Probe, build_trunk, layer_parameters, receptive_field
 from studies.long_range.tasks import NO_LABEL, TASKS, deciding_distance, draw
-from studies.runs import machine, run_all, run_name, stored_runs
+from studies.runs import run_all, run_name, stored_runs
 
 FULL = dict(size=24, batch=16, steps=2000, rates=[1e-3, 3e-3, 1e-2], seeds=5, images=2048)
 SHORT = dict(size=18, batch=16, steps=300, rates=[3e-3, 1e-2], seeds=5, images=512)
@@ -139,7 +139,6 @@ def study(settings: dict, tasks: list[str], layers: list[str], output: Path, wor
     if field // 2 >= distance:
         raise InputError(f'the trunk reaches {field // 2} pixels, expected less than {distance}')
     report = {
-        'machine': machine(workers),
         'settings': settings,
         'receptive_field': field,
         'deciding_distance': distance,

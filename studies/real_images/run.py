@@ -27,7 +27,7 @@ from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.runs import read_log
 from polynl_mmdet.wider_face.annotations import read_annotations
 from studies.real_images.scores import score_runs, tables
-from studies.runs import machine, read_config, run_all, run_name, run_tool, store, stored_runs
+from studies.runs import read_config, run_all, run_name, run_tool, store, stored_runs
 
 LAYERS: dict[str, dict | None] = {
     'none': None,
@@ -117,7 +117,7 @@ def train(task: str, layer: str, seed: int, args: argparse.Namespace) -> dict[st
     folder = run_dir(task, layer, seed, args)
     folder.mkdir(parents=True, exist_ok=True)
     configure(task, layer, seed, args).dump(folder / 'train.py')
-    run_tool('train.py', folder / 'train.py', '--work-dir', folder, threads=args.threads)
+    run_tool('train.py', folder / 'train.py', '--work-dir', folder)
     training, _ = read_log(folder)
     step_s = statistics.median(record['time'] for record in training)
     return {'step_s': step_s, 'loss': training[-1]['loss']}
@@ -144,7 +144,7 @@ def test(
         cfg.dump(config)
         checkpoint = folder / f'epoch_{args.epochs}.pth'
         work_dir = folder / 'test'
-        run_tool('test.py', config, checkpoint, '--work-dir', work_dir, threads=args.threads)
+        run_tool('test.py', config, checkpoint, '--work-dir', work_dir)
         done.touch()
     return prefix
 
@@ -158,7 +158,7 @@ def study(args: argparse.Namespace) -> dict:
         if not found and args.test != list(PARTS):
             raise InputError(f'--test: got {text!r}, expected a part of {args.data}/real_study')
         parts.update({f'{task}/{part[0].stem}': (task, *part) for task, part in found})
-    report: dict = {'machine': machine(args.workers), 'epochs': args.epochs}
+    report: dict = {'epochs': args.epochs}
     report['runs'] = stored_runs(report, args.output, 'epochs')
     if not weights_file(args).exists():
         source = args.data / 'mobilenet025_imagenet' / 'mobilenetV1X0.25_pretrain.tar'
@@ -179,7 +179,7 @@ def study(args: argparse.Namespace) -> dict:
         for job in every:
             if job[0] == task and run_name(job) in report['runs']:
                 runs[job[1]].append(test(*job, file, images, args))
-        report['scores'][name] = score_runs(file, runs, args.resamples)
+        report['scores'][name] = score_runs(file, runs, resamples=20 if args.quick else 1000)
     store(report, args.output)
     return report
 
@@ -197,8 +197,6 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, default=8, help='of 85 iterations (default: 8)')
     parser.add_argument('--minutes', type=float, default=1e6, help='start no training after these')
     parser.add_argument('--workers', type=int, default=2, help='trainings at a time (default: 2)')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads each (default: 1)')
-    parser.add_argument('--resamples', type=int, default=1000, help='of the bootstrap')
     parser.add_argument('--quick', action='store_true', help='1 seed, 1 epoch of 16 images')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/real_images'))
     parser.add_argument('--output', type=Path, default=Path('real_images.json'))
