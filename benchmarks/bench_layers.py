@@ -15,10 +15,12 @@ from math import log
 from pathlib import Path
 from statistics import median
 
+from timing import bytes_kept, interleaved_times, machine, markdown, peak_bytes, write_json
+
+# isort: split
 import mmcv.cnn.bricks  # noqa: F401  Registers mmcv's layers.
 import torch
 from mmengine.registry import MODELS
-from timing import bytes_kept, interleaved_times, machine, markdown, peak_bytes, write_json
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -90,12 +92,7 @@ def skip_reason(name: str, shape: tuple[int, int, int]) -> str:
 
 
 def measure(shape: tuple[int, int, int], budget: float, rounds: int) -> list[dict]:
-    """Measure every layer on one map (C, H, W).
-
-    Returns:
-        list[dict]: ``parameters``, ``flops`` of a forward pass, median seconds ``forward`` and
-        ``step``, bytes ``kept`` for backward and ``peak`` of a step; or why it is ``skipped``.
-    """
+    """Return what every layer costs on one map (C, H, W) in seconds and bytes."""
     x, grad = torch.randn(1, *shape, requires_grad=True), torch.randn(1, *shape)
     layers = {name: build(name, shape[0]) for name in LAYERS if not skip_reason(name, shape)}
 
@@ -145,11 +142,12 @@ def show(rows: list[dict]) -> None:
 
 
 def exponents(rows: list[dict]) -> dict[str, float]:
-    """Return by layer the slope of log(step) over log(N) between the two largest sizes measured."""
+    """Return by layer the slope of log(step) over log(N) over the three largest sizes measured."""
     slopes = {}
     for name in LAYERS:
-        mine = [row for row in rows if row['name'] == name and 'step' in row][-2:]
-        small, large = ((row['shape'][1] * row['shape'][2], row['step']) for row in mine)
+        mine = [row for row in rows if row['name'] == name and 'step' in row][-3:]
+        sizes = [(row['shape'][1] * row['shape'][2], row['step']) for row in mine]
+        small, large = sizes[0], sizes[-1]
         slopes[name] = round(log(large[1] / small[1]) / log(large[0] / small[0]), 2)
     return slopes
 

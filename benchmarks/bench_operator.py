@@ -14,9 +14,11 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Callable
 
+from timing import bytes_kept, interleaved_times, machine, markdown, peak_bytes, write_json
+
+# isort: split
 import torch
 import torch.nn.functional as F
-from timing import bytes_kept, interleaved_times, machine, markdown, peak_bytes, write_json
 from torch import Tensor, nn
 
 from polynl_mmdet.ops import poly_nl
@@ -68,12 +70,7 @@ def rivals(x: Tensor) -> dict[str, tuple[Callable[[Tensor], Tensor], list[Tensor
 
 
 def measure(shape: tuple[int, int, int, int], args: argparse.Namespace) -> list[dict]:
-    """Measure everything at one (B, C, H, W).
-
-    Returns:
-        list[dict]: Per rival median and minimal seconds ``forward`` and ``step``, and bytes
-        ``kept`` for backward and ``peak`` of a step in multiples of the input's.
-    """
+    """Return per rival seconds, and bytes kept and at peak in multiples of the input's."""
     torch.manual_seed(0)
     x, grad = (torch.randn(shape, device=args.device, dtype=args.dtype) for _ in range(2))
     inputs = {False: (x, grad)}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import random
 import time
 from pathlib import Path
 from typing import Callable
+
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # quiet profiler; read when torch is imported
 
 import torch
 
@@ -81,10 +84,7 @@ def bytes_kept(forward: Callable[[], torch.Tensor], exclude: list[torch.Tensor])
 
 
 def peak_bytes(function: Callable[[], object], device: str) -> int:
-    """Return the max bytes allocated during a call, minus those before.
-
-    On a CPU from the profiler's record of allocations; it does not see scratch memory of BLAS.
-    """
+    """Return the max bytes allocated during a call, minus those before; BLAS's scratch aside."""
     if torch.device(device).type == 'cuda':
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
