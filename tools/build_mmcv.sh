@@ -83,7 +83,7 @@ build_mmcv() {
   ! ${CXX:-c++} --version | grep -q 'Free Software' || step "precompiling torch's headers" compile_headers
   export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$("$PY" -c 'import os; print(os.cpu_count())')}
   # The sleep gives up the output: it may outlive its parent.
-  while sleep 60 >/dev/null 2>&1; do
+  while sleep 60 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
     echo "   $(find "$source/build" -name '*.o' 2>/dev/null | wc -l) files compiled"
   done &
   TICKER=$!
