@@ -78,7 +78,8 @@ def test_the_start_up_file_lets_bases_resolve(tmp_path):
     """
     done = python(START + textwrap.dedent(code), cwd=tmp_path)
     assert done.stdout.split()[-2:] == ['SiteResNet', 'False'], done.stderr
-    assert 'not installed' not in done.stderr  # what mmengine says of a package it cannot find
+    # The folder of the clone, which paths in warnings hold, may have the package's name.
+    assert 'polynl_mmdet' not in done.stderr.replace(str(ROOT), '')
 
 
 def test_the_start_up_file_imports_nothing_else_and_disturbs_no_import():

@@ -53,14 +53,14 @@ def picnic(wider_eval, tmp_path):
 
 
 def test_one_event(run_tool, wider_eval, picnic):
-    (picnic / '22--Picnic' / 'stranger.txt').write_text('not read')
+    (picnic / '22--Picnic' / 'other.txt').write_text('not read')
     count = len(list(picnic.glob('22--Picnic/22_*.txt')))
     arguments = ('eval_wider_face.py', picnic, wider_eval / 'ground_truth')
     whole, subset = run_tool(*arguments), run_tool(*arguments, '--subset')
     assert whole.returncode == subset.returncode == 0
     for done, effect in ((whole, 'counted as no detections'), (subset, 'skipped')):
         assert f'{3226 - count} images without a prediction file, {effect}' in done.stdout
-        assert '1 files match no image: 22--Picnic/stranger.txt' in done.stdout
+        assert '1 files match no image: 22--Picnic/other.txt' in done.stdout
     easy = [float(re.search(r'easy +(\S+)', done.stdout)[1]) for done in (whole, subset)]
     assert easy[0] < 0.1 < 0.8 < easy[1]
 
