@@ -31,6 +31,18 @@ def one_by_one(function):
     return lifted
 
 
+def pool(grid: Tensor, tall: int, wide: int) -> Tensor:
+    """Means (tall * wide, C) of regions of (H, W, C), by PyTorch's rule for nearly equal sizes."""
+    height, width = grid.shape[:2]
+    regions = []
+    for i in range(tall):
+        for j in range(wide):
+            top, bottom = i * height // tall, -(-(i + 1) * height // tall)
+            left, right = j * width // wide, -(-(j + 1) * width // wide)
+            regions.append(grid[top:bottom, left:right].mean(dim=(0, 1)))
+    return torch.stack(regions)
+
+
 @one_by_one
 def double_attention(layer, x: Tensor, size) -> Tensor:
     a, b, v = (apply(conv, x) for conv in (layer.features, layer.gather, layer.distribute))
@@ -93,16 +105,8 @@ def pnl(layer, x: Tensor, size) -> Tensor:
     height, width = size
     levels = []
     for scale in layer.scales:
-        regions = []
         grid = x.reshape(height, width, -1)
-        tall, wide = -(-height // scale), -(-width // scale)
-        for i in range(tall):
-            for j in range(wide):
-                # PyTorch's rule for regions of nearly equal size.
-                top, bottom = i * height // tall, -(-(i + 1) * height // tall)
-                left, right = j * width // wide, -(-(j + 1) * width // wide)
-                regions.append(grid[top:bottom, left:right].mean(dim=(0, 1)))
-        regions = torch.stack(regions)
+        regions = pool(grid, -(-height // scale), -(-width // scale))
         q, k, v = apply(layer.theta, x), apply(layer.phi, regions), apply(layer.g, regions)
         levels.append((q @ k.T / math.sqrt(q.shape[1])).softmax(dim=1) @ v)
     return x + apply(layer.conv_out, torch.cat(levels, dim=1))
@@ -142,14 +146,7 @@ def relu_linear_attention(layer, x: Tensor, size) -> Tensor:
 def agent_attention(layer, x: Tensor, size) -> Tensor:
     height, width = size
     q, k, v = (apply(conv, x) for conv in (layer.queries, layer.keys, layer.values))
-    agents, grid = [], q.reshape(height, width, -1)
-    for i in range(layer.grid):
-        for j in range(layer.grid):
-            # PyTorch's rule for regions of nearly equal size.
-            top, bottom = i * height // layer.grid, -(-(i + 1) * height // layer.grid)
-            left, right = j * width // layer.grid, -(-(j + 1) * width // layer.grid)
-            agents.append(grid[top:bottom, left:right].mean(dim=(0, 1)))
-    agents = torch.stack(agents)
+    agents = pool(q.reshape(height, width, -1), layer.grid, layer.grid)
     depth = q.shape[1] // layer.num_heads
     parts = []
     for head in range(layer.num_heads):
@@ -170,31 +167,25 @@ def agent_attention(layer, x: Tensor, size) -> Tensor:
     return x + apply(layer.conv_out, y + torch.stack(around))
 
 
-def bias_maps(term, x: Tensor, size) -> Tensor:
-    """The S maps of Spatial Bias: (B, S, *size)."""
-    stride = term.reduce.stride[0]
-    h = torch.einsum('oc,bchw->bohw', term.reduce.weight.flatten(1), x[..., ::stride, ::stride])
-    h = batch_norm(term.reduce_norm, h).clamp_min(0)
-    pooled = F.adaptive_avg_pool2d(h, (term.grid, term.grid)).flatten(2)  # (B, S + 2, r^2)
+def spatial_bias(layer, x: Tensor) -> Tensor:
+    h = torch.einsum('oc,bchw->bohw', layer.reduce.weight.flatten(1), x)
+    h = batch_norm(layer.reduce_norm, h).clamp_min(0)
+    pooled = F.adaptive_avg_pool2d(h, layer.grid).flatten(2)  # (B, S + 2, r^2)
     maps = []
-    for s in range(term.num_maps):
+    for s in range(layer.num_maps):
         window = pooled[:, s : s + 3]  # three neighbouring channels, all positions
-        maps.append(torch.einsum('oit,bti->bo', term.mix.weight, window) + term.mix.bias)
-    maps = torch.stack(maps, dim=1).unflatten(2, (term.grid, term.grid))
-    return F.interpolate(maps, size=tuple(size), mode='bilinear', align_corners=False)
+        maps.append(torch.einsum('oit,bti->bo', layer.mix.weight, window) + layer.mix.bias)
+    maps = torch.stack(maps, dim=1).unflatten(2, (layer.grid, layer.grid))
+    maps = F.interpolate(maps, size=x.shape[2:], mode='bilinear', align_corners=False)
+    maps = batch_norm(layer.maps_norm, maps).clamp_min(0)
+    return x + torch.einsum('os,bshw->bohw', layer.conv_out.weight.flatten(1), maps)
 
 
-def batch_norm(norm, x: Tensor, weight=None, bias=None) -> Tensor:
+def batch_norm(norm, x: Tensor) -> Tensor:
     """Batch norm of (B, C, H, W) by statistics of the batch in training, kept ones otherwise."""
     if norm.training:
         mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), unbiased=False)
     else:
         mean, var = norm.running_mean, norm.running_var
-    shape = (1, -1, 1, 1)
-    scaled = (x - mean.view(shape)) / (var.view(shape) + norm.eps).sqrt()
-    return scaled * norm.weight.view(shape) + norm.bias.view(shape)
-
-
-def spatial_bias(layer, x: Tensor) -> Tensor:
-    hidden = batch_norm(layer.maps_norm, bias_maps(layer, x, x.shape[2:])).clamp_min(0)
-    return x + torch.einsum('os,bshw->bohw', layer.conv_out.weight.flatten(1), hidden)
+    scale = norm.weight / (var + norm.eps).sqrt()
+    return (x - mean.view(-1, 1, 1)) * scale.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)

@@ -10,65 +10,54 @@ from torch import nn
 from polynl_mmdet.layers import PolyNL
 from polynl_mmdet.ops import poly_nl_reference
 
-CONTEXT_NORMS = [False, True]
-SHAPES = [(1, 6, 17), (3, 6, 5, 7), (1, 6, 5, 7), (3, 6, 3, 4, 2)]
-
 
 def trained(layer: PolyNL) -> PolyNL:
-    """A double-precision layer away from its initialisation."""
-    layer = layer.double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
+    """Move a layer away from its initialisation."""
+    for parameter in layer.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.3
     return layer
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('shape', [(1, 6, 17), (3, 6, 5, 7), (3, 6, 3, 4, 2)])
 @pytest.mark.parametrize('bias', [False, True])
-@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
-@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
-def test_agrees_with_the_formula_forward_and_backward(shape, bias, layout, context_norm):
-    layer = trained(PolyNL(6, bias=bias, context_norm=context_norm))
-    x = torch.randn(shape, dtype=torch.float64)
-    if layout == 'channels_last':
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    x1, x2 = x.clone(memory_format=torch.preserve_format), x.clone()
-    x1.requires_grad_()
-    x2.requires_grad_()
-    out = layer(x1)
+@pytest.mark.parametrize('context_norm', [False, True])
+def test_agrees_with_the_formula_forward_and_backward(shape, bias, context_norm):
+    layer = trained(PolyNL(6, bias=bias, context_norm=context_norm).double())
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     weights = (layer.w1, layer.w2, layer.w3, layer.alpha, layer.beta, layer.b1, layer.b2, layer.b3)
-    expected = poly_nl_reference(x2, *weights, context_norm=layer.context_norm)
+    out, expected = layer(x), poly_nl_reference(x, *weights, context_norm=layer.context_norm)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
-    weight = torch.randn_like(expected)
-    names, parameters = zip(*layer.named_parameters())
-    got = torch.autograd.grad((out * weight).sum(), [x1, *parameters])
-    want = torch.autograd.grad((expected * weight).sum(), [x2, *parameters])
-    for name, one, other in zip(['x', *names], got, want):
-        torch.testing.assert_close(
-            one, other, rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f'{n}: {m}'
-        )
+    grad, inputs = torch.randn_like(expected), (x, *layer.parameters())
+    found = torch.autograd.grad(out, inputs, grad)
+    exact = torch.autograd.grad(expected, inputs, grad)
+    torch.testing.assert_close(found, exact, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
-@pytest.mark.parametrize('shape', SHAPES)
-def test_is_the_identity_at_initialisation(shape, context_norm):
-    x = torch.randn(shape)
-    assert torch.equal(PolyNL(6, context_norm=context_norm)(x), x)
+class Parent(BaseModule):
+    """Re-initialises what is inside it, as mmdet's ResNet does."""
+
+    def __init__(self, layer):
+        norms = dict(type='Constant', val=0.3, layer=['_BatchNorm', 'LayerNorm'])
+        super().__init__(init_cfg=[dict(type='Kaiming', layer=['Conv2d', 'Linear']), norms])
+        self.layer = layer
 
 
-@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
-def test_gradients_reach_every_parameter_after_the_first_step(context_norm):
+@pytest.mark.parametrize('with_parent', [False, True])
+@pytest.mark.parametrize('context_norm', [False, True])
+def test_starts_as_the_identity_and_every_parameter_learns(context_norm, with_parent):
     layer = PolyNL(6, bias=True, context_norm=context_norm)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    if with_parent:
+        Parent(layer).init_weights()
     x, target = torch.randn(2, 6, 5, 5), torch.randn(2, 6, 5, 5)
+    assert torch.equal(layer(x), x)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     for step in range(2):
         optimizer.zero_grad()
         ((layer(x) - target) ** 2).mean().backward()
         if step == 0:
             assert layer.w3.grad.abs().min() > 0, 'a whole matrix learns from the first step on'
         optimizer.step()
-    silent = [name for name, p in layer.named_parameters() if p.grad.abs().max() == 0]
-    assert not silent
+    assert not [name for name, p in layer.named_parameters() if p.grad.abs().max() == 0]
 
 
 def test_a_file_without_a_norm_loads_and_computes_the_published_formula():
@@ -83,9 +72,8 @@ def test_a_file_without_a_norm_loads_and_computes_the_published_formula():
         PolyNL(6, context_norm=True).load_state_dict(state, strict=True)
 
 
-def test_layer_norm_asks_for_no_statistics_and_no_second_sample():
-    """With norm_eval the layer still normalises, and a sample's result is its own."""
-    layer = trained(PolyNL(6, context_norm=True)).train()
+def test_the_norm_needs_no_statistics_and_no_second_sample():
+    layer = trained(PolyNL(6, context_norm=True).double())
     x = torch.randn(3, 6, 5, 7, dtype=torch.float64)
     together = layer(x)
     alone = torch.cat([layer(sample[None]) for sample in x])
@@ -97,12 +85,9 @@ def test_layer_norm_asks_for_no_statistics_and_no_second_sample():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_a_layer_in_16_bits_normalizes_in_float32(dtype):
-    layer = PolyNL(6, context_norm=True)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
+    layer = trained(PolyNL(6, context_norm=True)).to(dtype)
     x = (torch.randn(2, 6, 5, 7) * 300).to(dtype)  # contexts leave the range of float16
-    out = layer.to(dtype)(x)
+    out = layer(x)
     assert out.dtype == dtype
     out.sum().backward()
     assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in layer.parameters())
@@ -113,10 +98,9 @@ def test_a_layer_in_16_bits_normalizes_in_float32(dtype):
 
 @pytest.mark.skipif(torch.__version__ < (2, 1), reason="torch 2.0's compiler breaks the graph")
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
-@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
-def test_compiles_as_one_graph(context_norm, dtype):
+def test_compiles_as_one_graph(dtype):
     torch._dynamo.reset()
-    layer = PolyNL(8, context_norm=context_norm)
+    layer = PolyNL(8, context_norm=True)
     nn.init.normal_(layer.w3)
     layer.to(dtype)
     compiled = torch.compile(layer, fullgraph=True, backend='aot_eager')
@@ -131,38 +115,16 @@ def test_compiles_as_one_graph(context_norm, dtype):
         assert (one - other).float().norm() <= 2 * tolerance * other.float().norm()
 
 
-@pytest.mark.parametrize('context_norm', CONTEXT_NORMS)
-def test_a_backbones_init_cfg_leaves_it_the_identity(context_norm):
-    class Parent(BaseModule):
-        def __init__(self):
-            super().__init__(
-                init_cfg=[
-                    dict(type='Kaiming', layer=['Conv2d', 'Linear']),
-                    dict(type='Constant', val=0.3, layer=['_BatchNorm', 'LayerNorm']),
-                ]
-            )
-            self.layer = PolyNL(4, context_norm=context_norm)
-
-    parent = Parent()
-    parent.init_weights()
-    x = torch.randn(2, 4, 3, 3)
-    assert torch.equal(parent.layer.eval()(x), x)
-
-
 @pytest.mark.parametrize(
-    ('x', 'error', 'words'),
+    ('x', 'error', 'message'),
     [
-        (torch.zeros(1, 5, 3, 3), ValueError, ['(1, 5, 3, 3)', 'expected (B, 4, *spatial)']),
-        (torch.zeros(1, 4, 3, 3, dtype=torch.int64), TypeError, ['int64', 'floating']),
-        (torch.zeros(2, 4), ValueError, ['(2, 4)', 'spatial']),
+        (torch.zeros(1, 5, 3, 3), ValueError, r'got input \(1, 5, 3, 3\), expected \(B, 4, \*sp'),
+        (torch.zeros(1, 4, 3, 3, dtype=torch.int64), TypeError, 'int64, expected floating'),
+        (torch.zeros(2, 4), ValueError, r'\(2, 4\), expected \(B, 4, \*spatial\)'),
     ],
 )
-def test_bad_input_is_named(x, error, words):
-    with pytest.raises(error) as caught:
+def test_errors(x, error, message):
+    with pytest.raises(error, match=message):
         PolyNL(4)(x)
-    assert all(word in str(caught.value) for word in words)
-
-
-def test_a_norm_of_another_type_is_rejected():
     with pytest.raises(ValueError, match='expected True or False'):
         PolyNL(4, context_norm=dict(type='BN'))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from mmdet.models.backbones import ResNet
-from mmengine.config import Config
 
 from polynl_mmdet.layers import PolyNL
 from polynl_mmdet.models import SiteResNet
@@ -22,11 +21,11 @@ def plugged(type='ResNet', depth=50, **plugin):
     return model(type, depth=depth, plugins=[{**PLUGIN, **plugin}])
 
 
-@pytest.mark.parametrize('kind', ['ResNet', 'ResNeXt', 'SiteResNet', 'mmdet.ResNet', ResNet])
-def test_good_plugins_pass(kind):
-    check_model(plugged(kind))
-    check_model(plugged(kind, cfg=dict(type=PolyNL)))
-    check_model(dict(type='Wrapper', model=plugged(kind), parts=[dict(type='x')]))
+def test_good_layers_pass():
+    for kind in ('ResNet', 'ResNeXt', 'SiteResNet', 'mmdet.ResNet', ResNet):
+        check_model(plugged(kind))
+    check_model(plugged(cfg=dict(type=PolyNL)))
+    check_model(dict(type='Wrapper', model=plugged(), parts=[dict(type='x')]))
     check_model(plugged('Res2Net', position='after_conv3'))
     check_model(model(SiteResNet, depth=50, sites=[SITE]))
     check_model(model('SiteResNet', depth=18, sites=None))
@@ -61,25 +60,6 @@ def test_bad_layers_are_named(bad, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-        'dino/dino-4scale_r50_8xb2-12e_coco.py',
-        'rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py',
-        'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
-        'yolox/yolox_tiny_8xb8-300e_coco.py',
-        'detectors/detectors_htc-r50_1x_coco.py',
-        'fpg/retinanet_r50_fpg-chn128_crop640_50e_coco.py',
-        'reppoints/reppoints-moment_r50_fpn_1x_coco.py',
-    ],
-)
-def test_configs_of_mmdet_pass(name, tmp_path):
-    path = tmp_path / 'mine.py'
-    path.write_text(f"_base_ = 'mmdet::{name}'")
-    check_model(Config.fromfile(path).model)
-
-
 BASE = """
 custom_imports = dict(imports=['json.tool'], allow_failed_imports=True)
 plugin = dict(cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv3')
@@ -92,7 +72,6 @@ PLUGINS = "plugin = dict(cfg=dict(type='PolyNL'), position='after_conv2')\n"
 @pytest.mark.parametrize(
     ('child', 'lost'),
     [
-        ('', []),
         (IMPORTS, ['custom_imports', 'json.tool']),
         (IMPORTS.replace("['", "['json.tool', '"), []),
         (PLUGINS + 'model = dict(backbone=dict(plugins=[plugin]))', ['plugins', 'ContextBlock']),
@@ -101,8 +80,7 @@ PLUGINS = "plugin = dict(cfg=dict(type='PolyNL'), position='after_conv2')\n"
 )
 def test_lists_that_replace_the_bases_are_reported(child, lost, tmp_path):
     (tmp_path / 'base.py').write_text(BASE)
-    path = tmp_path / 'child.py'
-    path.write_text(f"_base_ = './base.py'\n{child}")
-    lines = replaced_lists(path)
+    (tmp_path / 'child.py').write_text(f"_base_ = './base.py'\n{child}")
+    lines = replaced_lists(tmp_path / 'child.py')
     assert len(lines) == bool(lost)
     assert all(word in line for line in lines for word in lost)

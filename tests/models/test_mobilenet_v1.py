@@ -1,4 +1,4 @@
-"""ImageNet weights of the MobileNetV1-0.25 that the PyTorch RetinaFace starts from."""
+"""MobileNetV1 starts from converted ImageNet weights, and computes what the original does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import MODELS
+from torch import nn
 from torch.nn import functional as F
 
 from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.errors import InputError
+from polynl_mmdet.models import MobileNetV1
 
 ROOT = Path(__file__).parents[2]
 # Output channels and stride of each depthwise-separable block, by stage and place in it.
@@ -30,9 +32,9 @@ def tool():
     return module
 
 
-def random_classifier():
+def random_classifier(width=1):
     """A state dict in the layout of the file, saved from a data-parallel model."""
-    state = {}
+    state = {'module.fc.weight': torch.randn(1000, 256), 'module.fc.bias': torch.randn(1000)}
 
     def conv_bn(conv, norm, *shape):
         state[f'module.{conv}.weight'] = torch.randn(shape) / (shape[1] * shape[2] ** 2) ** 0.5
@@ -40,16 +42,14 @@ def random_classifier():
             state[f'module.{norm}.{key}'] = torch.rand(shape[0]) + 0.5
         state[f'module.{norm}.num_batches_tracked'] = torch.tensor(7)
 
-    conv_bn('stage1.0.0', 'stage1.0.1', 8, 3, 3, 3)
-    channels = 8
+    channels = 8 * width
+    conv_bn('stage1.0.0', 'stage1.0.1', channels, 3, 3, 3)
     for stage, blocks in BLOCKS.items():
         for place, (out, _) in blocks.items():
             name = f'stage{stage}.{place}'
             conv_bn(f'{name}.0', f'{name}.1', channels, 1, 3, 3)
-            conv_bn(f'{name}.3', f'{name}.4', out, channels, 1, 1)
-            channels = out
-    state['module.fc.weight'] = torch.randn(1000, 256)
-    state['module.fc.bias'] = torch.randn(1000)
+            conv_bn(f'{name}.3', f'{name}.4', width * out, channels, 1, 1)
+            channels = width * out
     return state
 
 
@@ -63,49 +63,51 @@ def original_features(state, x):
         return torch.where(x > 0, x, 0.1 * x)
 
     x = conv_bn(x, 'stage1.0.0', 'stage1.0.1', stride=2, padding=1)
-    features = []
     for stage, blocks in BLOCKS.items():
         for place, (_, stride) in blocks.items():
             name = f'stage{stage}.{place}'
             groups = x.shape[1]
             x = conv_bn(x, f'{name}.0', f'{name}.1', stride=stride, padding=1, groups=groups)
             x = conv_bn(x, f'{name}.3', f'{name}.4')
-        features.append(x)
-    return features
+        yield x
 
 
-@pytest.fixture(params=['random', 'real'])
-def classifier(request, tmp_path):
-    if request.param == 'real':
+@pytest.mark.parametrize('kind', ['random', 'real'])
+@torch.no_grad()
+def test_a_backbone_starts_from_converted_weights(kind, tool, request, tmp_path, capsys):
+    if kind == 'real':
         folder = request.getfixturevalue('data_root') / 'mobilenet025_imagenet'
-        return folder / 'mobilenetV1X0.25_pretrain.tar'
-    path = tmp_path / 'classifier.pth'
-    torch.save({'epoch': 18, 'state_dict': random_classifier()}, path)
-    return path
-
-
-def test_a_backbone_starts_from_converted_weights(tool, classifier, tmp_path, capsys):
+        classifier = folder / 'mobilenetV1X0.25_pretrain.tar'
+    else:
+        classifier = tmp_path / 'classifier.pth'
+        torch.save({'epoch': 18, 'state_dict': random_classifier()}, classifier)
     out = tmp_path / 'backbone.pth'
     tool.main([str(classifier), str(out)])
     assert 'fc' in capsys.readouterr().out
     init_cfg = dict(type='Pretrained', checkpoint=str(out), prefix='backbone.')
     model = MODELS.build(dict(type='MobileNetV1', widen_factor=0.25, init_cfg=init_cfg))
     model.init_weights()
-    x = torch.randn(2, 3, 96, 75)
+    x = torch.randn(2, 3, 97, 75)
+    found = model.eval()(x)
+    assert [tuple(f.shape[1:]) for f in found] == [(64, 13, 10), (128, 7, 5), (256, 4, 3)]
     state = load_checkpoint(str(classifier))['state_dict']
-    with torch.no_grad():
-        found = model.eval()(x)
-        expected = original_features(state, x)
-    assert [tuple(f.shape[1:]) for f in found] == [(64, 12, 10), (128, 6, 5), (256, 3, 3)]
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(found, original_features(state, x)):
         assert other.std() > 0.01
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_a_classifier_of_another_width_is_refused(tool, tmp_path):
-    state = {key: value.repeat_interleave(2, 0) for key, value in random_classifier().items()
-             if value.dim()}  # fmt: skip
-    torch.save(state, tmp_path / 'wide.pth')
+    torch.save(random_classifier(width=2), tmp_path / 'wide.pth')
     with pytest.raises(InputError, match='of another shape'):
         tool.main([str(tmp_path / 'wide.pth'), str(tmp_path / 'out.pth')])
     assert not (tmp_path / 'out.pth').exists()
+
+
+def test_frozen_stages_and_norms():
+    backbone = MobileNetV1(0.25, out_indices=(2,), frozen_stages=1, norm_eval=True)
+    backbone.train()
+    assert not any(p.requires_grad for p in backbone.stage1.parameters())
+    assert all(p.requires_grad for p in backbone.stage2.parameters())
+    assert not any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
+    (out,) = backbone(torch.randn(1, 3, 32, 32))
+    assert out.shape == (1, 256, 1, 1)

@@ -1,4 +1,4 @@
-"""Inputs that several of the operator's tests share."""
+"""Inputs and errors that several of the operator's tests share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from polynl_mmdet.ops import poly_nl, poly_nl_reference
 
 METHODS = ('projections', 'moments', 'auto')
 LAYOUTS = (
@@ -20,27 +22,24 @@ LAYOUTS = (
 )
 
 
+def draw(rng: torch.Generator, dtype, *shape: int) -> Tensor:
+    """Draw the same numbers for every dtype and device."""
+    x = torch.randn(shape, generator=rng, dtype=torch.float64, device='cpu')
+    return x.to(torch.empty(0).device, dtype)
+
+
 def make_params(
-    channels: int,
-    biases: tuple[bool, bool, bool] = (False,) * 3,
-    dtype=torch.float64,
-    seed=0,
-    norm: bool = False,
+    channels: int, bias: bool = False, norm: bool = False, dtype=torch.float64, seed: int = 0
 ) -> list[Tensor | None]:
     """Return w1, w2, w3, alpha, beta, b1, b2, b3 of usual sizes, requiring gradients.
 
     With ``norm`` two more follow, a LayerNorm's weight and bias: see :func:`with_norm`.
     """
     rng = torch.Generator('cpu').manual_seed(seed)
-
-    def draw(*shape):
-        x = torch.randn(*shape, generator=rng, dtype=torch.float64, device='cpu')
-        return x.to(torch.empty(0).device, dtype)
-
-    params = [draw(channels, channels) / channels**0.5 for _ in range(3)]
-    params += [draw(1), draw(())]
-    params += [draw(channels) if wanted else None for wanted in biases]
-    params += [1 + draw(channels) / 4, draw(channels) / 4] if norm else []
+    params = [draw(rng, dtype, channels, channels) / channels**0.5 for _ in range(3)]
+    params += [draw(rng, dtype, 1), draw(rng, dtype)]
+    params += [draw(rng, dtype, channels) if bias else None for _ in range(3)]
+    params += [draw(rng, dtype, channels) / 4 + 1 - i for i in range(2)] if norm else []
     return [None if p is None else p.requires_grad_() for p in params]
 
 
@@ -50,11 +49,10 @@ def with_norm(function: Callable[..., Tensor], **kwargs) -> Callable[..., Tensor
     def call(x: Tensor, *params: Tensor | None) -> Tensor:
         if len(params) == 8:
             return function(x, *params, **kwargs)
-        weight, bias = params[8:]
 
         def norm(context: Tensor) -> Tensor:
-            dtype = context.dtype
-            return F.layer_norm(context, context.shape[1:], weight.to(dtype), bias.to(dtype))
+            weight, bias = (p.to(context.dtype) for p in params[8:])
+            return F.layer_norm(context, context.shape[1:], weight, bias)
 
         return function(x, *params[:8], context_norm=norm, **kwargs)
 
@@ -65,19 +63,14 @@ def make_input(shape: tuple[int, ...], layout: str = 'contiguous', dtype=torch.f
     """Return a (B, C, H, W) tensor of the given layout in memory, requiring gradients."""
     rng = torch.Generator('cpu').manual_seed(seed)
     b, c, h, w = shape
-
-    def draw(*shape):
-        x = torch.randn(*shape, generator=rng, dtype=torch.float64, device='cpu')
-        return x.to(torch.empty(0).device, dtype)
-
     x = {
-        'contiguous': lambda: draw(b, c, h, w),
-        'channels_last': lambda: draw(b, h, w, c).permute(0, 3, 1, 2),
-        'transposed': lambda: draw(b, c, w, h).transpose(2, 3),
-        'cropped': lambda: draw(b, c, h + 2, w + 3)[:, :, 1:-1, 2:-1],
-        'strided': lambda: draw(b, c, h, 2 * w)[..., ::2],
-        'channel_slice': lambda: draw(b, c + 2, h, w)[:, 1:-1],
-        'expanded_batch': lambda: draw(1, c, h, w).expand(b, -1, -1, -1),
+        'contiguous': lambda: draw(rng, dtype, b, c, h, w),
+        'channels_last': lambda: draw(rng, dtype, b, h, w, c).permute(0, 3, 1, 2),
+        'transposed': lambda: draw(rng, dtype, b, c, w, h).transpose(2, 3),
+        'cropped': lambda: draw(rng, dtype, b, c, h + 2, w + 3)[:, :, 1:-1, 2:-1],
+        'strided': lambda: draw(rng, dtype, b, c, h, 2 * w)[..., ::2],
+        'channel_slice': lambda: draw(rng, dtype, b, c + 2, h, w)[:, 1:-1],
+        'expanded_batch': lambda: draw(rng, dtype, 1, c, h, w).expand(b, -1, -1, -1),
     }[layout]()
     return x.requires_grad_()
 
@@ -91,23 +84,24 @@ def with_grads(function, x: Tensor, params: list[Tensor | None], grad: Tensor) -
 
 def relative_error(a: Tensor, b: Tensor) -> float:
     """Return |a - b| / |b| in the Euclidean norm; plain |a - b| where b is all zeros."""
-    scale = b.norm().item()
-    return (a.to(b.dtype) - b).norm().item() / (scale or 1.0)
+    return (a.to(b.dtype) - b).norm().item() / (b.norm().item() or 1.0)
 
 
-def relative_errors(
-    found: list[Tensor], exact: list[Tensor], x: Tensor, grad: Tensor
-) -> dict[str, float]:
-    """Return by name the errors of what ``with_grads`` gave.
+def errors(method: str, x: Tensor, params: list[Tensor | None], grad: Tensor) -> dict[str, float]:
+    """Return by name the errors of the result and of every gradient, against float64.
 
     The gradients of alpha and beta are sums over everything that may cancel to nothing: their
     errors are relative to the product of the norms of what is summed.
     """
+    found = with_grads(with_norm(poly_nl, method=method), x, params, grad)
+    wide = [None if p is None else p.detach().double().requires_grad_() for p in params]
+    wide_x, grad = x.detach().double().requires_grad_(), grad.double()
+    exact = with_grads(with_norm(poly_nl_reference), wide_x, wide, grad)
     names = ['z', 'x', 'w1', 'w2', 'w3', 'alpha', 'beta']
     names += [f'bias or norm {i}' for i in range(len(found) - len(names))]
-    errors = {n: relative_error(a, b) for n, a, b in zip(names, found, exact)}
-    for index, other in ((5, x), (6, exact[0])):
-        scale = grad.double().norm() * other.detach().double().norm()
-        difference = found[index].double() - exact[index].double()
-        errors[names[index]] = (difference.norm() / scale).item()
-    return errors
+    result = {n: relative_error(a, b) for n, a, b in zip(names, found, exact)}
+    for index, other in ((5, wide_x), (6, exact[0])):
+        scale = grad.norm() * other.detach().norm()
+        difference = found[index].double() - exact[index]
+        result[names[index]] = (difference.norm() / scale).item()
+    return result

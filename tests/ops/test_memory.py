@@ -36,7 +36,7 @@ def kept_bytes(x, params):
 )
 def test_input_is_kept_once(channels, side, limit, layout):
     x = make_input((2, channels, side, side), layout, dtype=torch.float32)
-    params = make_params(channels, (True,) * 3, dtype=torch.float32, norm=True)
+    params = make_params(channels, True, True, torch.float32)
     size = x.numel() * x.element_size()
     assert size <= kept_bytes(x, params) <= limit * size
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from poly_nl_cases import (
     LAYOUTS,
+    METHODS,
+    errors,
     make_input,
     make_params,
     relative_error,
-    relative_errors,
-    with_grads,
     with_norm,
 )
 
@@ -21,15 +21,6 @@ pytestmark = pytest.mark.usefixtures('device')
 SCALARS = [(1.0, 0.1), (1.0, 1.0), (0.0, 1.0), (0.7, 0.3), (1.0, 0.001)]
 
 
-def errors(method, x, params, grad):
-    """Errors of the result and of every gradient, by name."""
-    found = with_grads(with_norm(poly_nl, method=method), x, params, grad)
-    wide = [None if p is None else p.detach().double().requires_grad_() for p in params]
-    wide_x = x.detach().double().requires_grad_()
-    exact = with_grads(with_norm(poly_nl_reference), wide_x, wide, grad.double())
-    return relative_errors(found, exact, x, grad)
-
-
 @pytest.mark.parametrize('layout', ['contiguous', 'channels_last', 'cropped'])
 @pytest.mark.parametrize('scalars', SCALARS)
 @pytest.mark.parametrize('shape', [(2, 16, 24, 30), (1, 64, 40, 41), (1, 96, 14, 15)])
@@ -37,8 +28,7 @@ def errors(method, x, params, grad):
 def test_no_worse_than_projections(dtype, shape, scalars, layout):
     x = make_input(shape, layout, dtype)
     params = make_params(shape[1], dtype=torch.float32)
-    params[3] = torch.tensor(scalars[0]).requires_grad_()
-    params[4] = torch.tensor(scalars[1]).requires_grad_()
+    params[3:5] = [torch.tensor(scalar).requires_grad_() for scalar in scalars]
     grad = make_input(shape, dtype=dtype, seed=7).detach()
     fast = errors('moments', x, params, grad)
     published = errors('projections', x, params, grad)
@@ -51,12 +41,12 @@ def test_no_worse_than_projections(dtype, shape, scalars, layout):
 
 
 @pytest.mark.parametrize('norm', [False, True])
-@pytest.mark.parametrize('method', ['projections', 'moments'])
+@pytest.mark.parametrize('method', METHODS[:2])
 @pytest.mark.parametrize('dtype', [*HALF, torch.float32])
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_dtypes_and_layouts(dtype, layout, method, norm):
     x = make_input((2, 8, 9, 10), layout, dtype)
-    params = make_params(8, (True, True, True), dtype=dtype, norm=norm)
+    params = make_params(8, True, norm, dtype)
     # The gradient behind a norm is what two subtractions leave of it; a convolution is PyTorch's.
     loose = norm or (method == 'projections' and dtype == torch.float32)
     limit = (8 if loose else 4) * torch.finfo(dtype).eps
@@ -69,13 +59,13 @@ def test_dtypes_and_layouts(dtype, layout, method, norm):
 
 
 @pytest.mark.parametrize('norm', [False, True])
-@pytest.mark.parametrize('method', ['projections', 'moments', 'auto'])
+@pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('count', [7, 1000, 1_000_000])
 def test_large_float16_activations_stay_finite(count, method, norm):
     x = (torch.rand(1, 4, count) * 1.2e5 - 6e4).half()
     x[0, 0] = 6e4
     x.requires_grad_()
-    params = make_params(4, (True,) * 3, dtype=torch.float32, norm=norm)
+    params = make_params(4, True, norm, torch.float32)
     params[3] = torch.full((), 0.1, requires_grad=True)
     params[4] = torch.full((), 0.1 if norm else 1e-12, requires_grad=True)
     z = with_norm(poly_nl, method=method)(x, *params)
@@ -87,11 +77,11 @@ def test_large_float16_activations_stay_finite(count, method, norm):
 
 
 @pytest.mark.parametrize('norm', [False, True])
-@pytest.mark.parametrize('method', ['projections', 'moments', 'auto'])
+@pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_autocast_computes_as_a_convolution_does(dtype, method, norm):
     x = make_input((2, 8, 9, 10), dtype=dtype)
-    params = make_params(8, (True,) * 3, dtype=torch.float32, norm=norm)
+    params = make_params(8, True, norm, torch.float32)
     with torch.autocast(torch.empty(0).device.type, torch.bfloat16):
         z = with_norm(poly_nl, method=method)(x, *params)
         conv = torch.nn.functional.conv2d(x, params[0][:, :, None, None])
@@ -111,11 +101,11 @@ def test_autocast_leaves_float64_alone():
     assert torch.equal(z, poly_nl(x, *params))
 
 
-def test_second_moment_is_summed_in_float32():
+@pytest.mark.parametrize('method', METHODS[:2])
+@pytest.mark.parametrize('dtype', HALF)
+def test_second_moment_is_summed_in_float32(dtype, method):
     # 100,000 positions of 1: a bfloat16 sum would stop at 256, a float16 one at 2048.
-    for dtype in HALF:
-        x = torch.ones(1, 2, 100_000, dtype=dtype)
-        eye = torch.eye(2)
-        for method in ('moments', 'projections'):
-            z = poly_nl(x, eye, eye, eye, torch.zeros(()), torch.ones(()), method=method)
-            assert torch.equal(z, x)
+    x = torch.ones(1, 2, 100_000, dtype=dtype)
+    eye = torch.eye(2)
+    z = poly_nl(x, eye, eye, eye, torch.zeros(()), torch.ones(()), method=method)
+    assert torch.equal(z, x)
