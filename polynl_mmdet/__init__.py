@@ -18,12 +18,12 @@ def _register() -> None:
         from mmengine.config.utils import MODULE2PACKAGE
         from mmengine.utils import is_installed
 
-        from . import layers  # noqa: F401
+        from . import layers
 
         # For `_base_ = 'polynl_mmdet::...'`; after `pip install` it is there from the start.
         MODULE2PACKAGE.setdefault('polynl_mmdet', 'polynl_mmdet.version')
         if find_spec('mmdet') is not None:
-            from . import datasets, engine, evaluation, models, visualization  # noqa: F401
+            from . import datasets, engine, evaluation, models, visualization
         # mmengine imports it when it reads such a `_base_`; the onedl fork does not.
         uses_pkg_resources = 'pkg_resources' in is_installed.__code__.co_names
         if uses_pkg_resources and find_spec('pkg_resources') is None:

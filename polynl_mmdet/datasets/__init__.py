@@ -9,13 +9,3 @@ from .transforms import (
     PackFaceInputs,
     RandomSquareCrop,
 )
-
-__all__ = [
-    'FaceRandomFlip',
-    'FaceResize',
-    'LoadFaceAnnotations',
-    'OrderedCocoDataset',
-    'PackFaceInputs',
-    'RandomSquareCrop',
-    'RetinaFaceDataset',
-]

@@ -1,5 +1,3 @@
 """Detectors outside mmdet: ONNX files, and faces in one call."""
 
 from .face_detector import FaceDetector, Faces, align_faces
-
-__all__ = ['FaceDetector', 'Faces', 'align_faces']

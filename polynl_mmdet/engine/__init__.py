@@ -5,11 +5,3 @@ from .consistency_hook import ConsistencyHook
 from .safe_globals import allow_mmengine_checkpoints
 
 allow_mmengine_checkpoints()
-
-__all__ = [
-    'AtomicBackend',
-    'ConsistencyHook',
-    'check_loaded',
-    'force_weights_only',
-    'load_checkpoint',
-]

@@ -3,5 +3,3 @@
 from .coco_metric import OrderedCocoMetric
 from .face_landmark_metric import FaceLandmarkMetric
 from .wider_face_metric import WIDERFaceMetric
-
-__all__ = ['FaceLandmarkMetric', 'OrderedCocoMetric', 'WIDERFaceMetric']

@@ -29,7 +29,6 @@ LAYERS = (
     SpatialBias,
     SqueezeExcitation,
 )
-__all__ = ['ContextLayer', 'SpatialBiasTerm', *(layer.__name__ for layer in LAYERS)]
 
 try:
     from mmengine.registry import MODELS

@@ -6,19 +6,3 @@ from .detectors import RetinaFace
 from .necks import LevelContext, MergeFPN, SSHContext, SSHContextModule
 from .task_modules import FaceAssigner, LandmarkCoder
 from .test_time_augs import FaceTTAModel
-
-__all__ = [
-    'FaceAssigner',
-    'FaceTTAModel',
-    'LandmarkCoder',
-    'LevelContext',
-    'MergeFPN',
-    'MobileNetV1',
-    'RetinaFace',
-    'RetinaFaceHead',
-    'SSHContext',
-    'SSHContextModule',
-    'SiteResNeXt',
-    'SiteResNet',
-    'SpatialBiasResNet',
-]

@@ -3,11 +3,3 @@
 from .face_formatting import LoadFaceAnnotations, PackFaceInputs
 from .face_geometry import FaceRandomFlip, FaceResize
 from .random_square_crop import RandomSquareCrop
-
-__all__ = [
-    'FaceRandomFlip',
-    'FaceResize',
-    'LoadFaceAnnotations',
-    'PackFaceInputs',
-    'RandomSquareCrop',
-]

@@ -1,5 +1,3 @@
 """Detectors."""
 
 from .retinaface import RetinaFace
-
-__all__ = ['RetinaFace']

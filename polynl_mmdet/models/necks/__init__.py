@@ -3,5 +3,3 @@
 from .level_context import LevelContext
 from .merge_fpn import MergeFPN
 from .ssh_context import SSHContext, SSHContextModule
-
-__all__ = ['LevelContext', 'MergeFPN', 'SSHContext', 'SSHContextModule']

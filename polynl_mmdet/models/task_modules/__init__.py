@@ -2,5 +2,3 @@
 
 from .face_assigner import FaceAssigner
 from .landmark_coder import LandmarkCoder
-
-__all__ = ['FaceAssigner', 'LandmarkCoder']

@@ -2,5 +2,3 @@
 
 from .box_voting import box_voting
 from .face_tta import FaceTTAModel
-
-__all__ = ['FaceTTAModel', 'box_voting']
