@@ -12,8 +12,9 @@ import numpy as np
 
 from demo.face_drawing import Head, blur_face, cover_face, draw_background, draw_face
 from demo.files import SPLITS, drawn_folder, empty_folder, progress, write_jpeg
-from polynl_mmdet.wider_face import WiderFaceGroundTruth, write_ground_truth
-from polynl_mmdet.wider_face.annotations import FaceAnnotations, write_annotations
+from demo.wider_files import write_annotations, write_ground_truth
+from polynl_mmdet.wider_face import WiderFaceGroundTruth
+from polynl_mmdet.wider_face.annotations import FaceAnnotations
 
 EVENTS = ('0--Portrait', '1--Group', '2--Crowd')
 MIN_HEIGHT = 8  # Pixels: the smallest face.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,11 +69,8 @@ class FaceAnnotations:
         """Return the landmarks, and which are annotated.
 
         A landmark is annotated if its flag is not negative and its x is not either: -1 stands in
-        the flag, in the coordinates or in both, depending on who wrote the file.
-
-        Args:
-            num_points (int): Landmarks per face. Defaults to 5: left eye, right eye, nose, left
-                and right mouth corner, as the viewer sees them.
+        the flag, in the coordinates or in both, depending on who wrote the file. Five landmarks are
+        left eye, right eye, nose, left and right mouth corner, as the viewer sees them.
 
         Returns:
             tuple[np.ndarray, np.ndarray]: x, y in pixels, float64, shape (F, num_points, 2), -1
@@ -97,12 +95,7 @@ class FaceAnnotations:
 
 
 def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
-    """Read an annotation file.
-
-    Args:
-        path (str | Path): The file.
-        fmt (str): One of ``FORMATS``, or 'auto' to tell by the first line: ``#`` starts a label
-            file, v2 if width and height follow the name. Defaults to 'auto'.
+    """Read an annotation file in one of ``FORMATS``; 'auto' tells them apart by the first line.
 
     Raises:
         ValueError: If the file is missing, empty or not in the format; it names file and line.
@@ -141,6 +134,7 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
     }
     owner = np.repeat(np.arange(len(images)), [len(image.rows) for image in images])
     faces = np.bincount(owner[kept], minlength=len(images))
+    notes = [f'{path}:{at[0] + 1}: the first of {len(at)} {w}' for w, at in odd.items() if len(at)]
     return FaceAnnotations(
         fmt,
         [image.name for image in images],
@@ -149,16 +143,11 @@ def read_annotations(path: str | Path, fmt: str = 'auto') -> FaceAnnotations:
         np.array([image.line + 1 for image in images], dtype=np.int64),
         np.array([image.size for image in images]) if fmt == 'labelv2' else None,
         int((~kept).sum()),
-        [
-            f'{path}:{at[0] + 1}: the first of {len(at)} {what}'
-            for what, at in odd.items()
-            if len(at)
-        ],
+        notes,
     )
 
 
-@dataclass
-class _Image:
+class _Image(NamedTuple):
     """An image of a file: name, line and lines of its rows (from 0), size and count if stated."""
 
     name: str
@@ -254,27 +243,3 @@ def _marks(rows: np.ndarray, fmt: str) -> np.ndarray:
     """Return x, y, flag of each landmark: shape (F, points, 3)."""
     points = 0 if fmt == 'bbx_gt' else (rows.shape[1] - 4) // 3
     return rows[:, 4 : 4 + 3 * points].reshape(len(rows), points, 3)
-
-
-def write_annotations(path: str | Path, annotations: FaceAnnotations) -> None:
-    """Write annotations in their own format; reading them back gives the same numbers."""
-    official = annotations.format == 'bbx_gt'
-    lines = []
-    for index, name in enumerate(annotations.names):
-        rows = annotations.rows[annotations.starts[index] : annotations.starts[index + 1]]
-        if official:
-            lines += [name, str(len(rows))]
-            rows = rows if len(rows) else np.zeros((1, _OFFICIAL_COLUMNS))
-        else:
-            size = [] if annotations.sizes is None else annotations.sizes[index]
-            lines.append(' '.join(map(str, ['#', name, *size])))
-        for row in rows.tolist():
-            # Boxes and official attributes are integers, landmarks are not.
-            words = [_whole(value) for value in row[: 10 if official else 4]]
-            words += [repr(value) for value in row[len(words) :]]
-            lines.append(' '.join(words) + ' ' * official)
-    Path(path).write_bytes('\n'.join([*lines, '']).encode())
-
-
-def _whole(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)

@@ -38,18 +38,13 @@ _PAIRS_PER_BLOCK = 1 << 17
 class WiderFaceScores:
     """The result of one evaluation.
 
-    Attributes:
-        ap (dict[str, float]): Average precision of each of ``SETTINGS``.
-        curves (dict[str, np.ndarray]): float64, shape (1000, 2): recall and precision at each of
-            ``THRESHOLDS``.
-        missing (int): Images of the ground truth that have no predictions.
-        unmatched (list[str]): Predictions whose image is not in the ground truth.
+    ``ap`` and ``curves`` have a value for each of ``SETTINGS``.
     """
 
     ap: dict[str, float]
-    curves: dict[str, np.ndarray]
-    missing: int
-    unmatched: list[str]
+    curves: dict[str, np.ndarray]  # (1000, 2): recall and precision at each of THRESHOLDS
+    missing: int  # images of the ground truth that have no predictions
+    unmatched: list[str]  # predictions whose image is not in the ground truth
 
 
 def score_wider_face(
@@ -95,12 +90,11 @@ def score_wider_face(
     if file_order:
         parts = np.split(steps, np.cumsum([len(rows) for rows in tested.values()])[:-1])
         steps = np.concatenate([np.minimum.accumulate(part[::-1])[::-1] for part in parts])
-    match = np.concatenate(
-        [
-            _match(_corners(rows), truth, starts[image], starts[image + 1], iou_thr)
-            for image, rows in tested.items()
-        ]
+    matches = (
+        _match(_corners(rows), truth, starts[image], starts[image + 1], iou_thr)
+        for image, rows in tested.items()
     )
+    match = np.concatenate(list(matches))
     found_at = np.full(len(truth), len(THRESHOLDS))
     matched = match >= 0
     np.minimum.at(found_at, match[matched], steps[matched])
@@ -126,12 +120,7 @@ def score_wider_face(
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Compute the area under the curve, precision made monotone (PASCAL VOC, all points).
-
-    Args:
-        recall (np.ndarray): Shape (n,), not falling.
-        precision (np.ndarray): Shape (n,).
-    """
+    """Compute the area under the curve, precision made monotone (PASCAL VOC, all points)."""
     recall = np.concatenate([[0.0], recall, [1.0]])
     precision = np.concatenate([[0.0], precision, [0.0]])
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -154,11 +143,7 @@ def _first_threshold(score: np.ndarray) -> np.ndarray:
 def _match(
     detections: np.ndarray, truth: np.ndarray, first: int, last: int, iou_thr: float
 ) -> np.ndarray:
-    """Find the box of each detection of an image among ``truth[first:last]``.
-
-    Returns:
-        np.ndarray: int64, shape (n,): a row of ``truth``; -1 if none, -2 if the image has none.
-    """
+    """Find the row of ``truth[first:last]`` of each detection; -1: none, -2: there are no rows."""
     if first == last:
         return np.full(len(detections), -2)
     match = np.full(len(detections), -1)
@@ -176,23 +161,13 @@ def _corners(rows: np.ndarray) -> np.ndarray:
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Compute the IoU, a side from x1 to x2 being x2 - x1 + 1 long.
-
-    Args:
-        boxes (np.ndarray): float64, shape (n, 4): x1, y1, x2, y2.
-        others (np.ndarray): float64, shape (m, 4).
-
-    Returns:
-        np.ndarray: float64, shape (n, m).
-    """
-    width = np.minimum(boxes[:, None, 2], others[:, 2])
-    width -= np.maximum(boxes[:, None, 0], others[:, 0])
-    width += 1
-    height = np.minimum(boxes[:, None, 3], others[:, 3])
-    height -= np.maximum(boxes[:, None, 1], others[:, 1])
-    height += 1
-    overlap = np.maximum(width, 0, out=width)
-    overlap *= np.maximum(height, 0, out=height)
+    """Compute the IoU (n, m) of boxes x1, y1, x2, y2; a side is x2 - x1 + 1 long."""
+    overlap = np.ones(1)
+    for low in (0, 1):
+        side = np.minimum(boxes[:, None, low + 2], others[:, low + 2])
+        side -= np.maximum(boxes[:, None, low], others[:, low])
+        side += 1
+        overlap = overlap * np.maximum(side, 0, out=side)
     area = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     other = (others[:, 2] - others[:, 0] + 1) * (others[:, 3] - others[:, 1] + 1)
     union = area[:, None] + other

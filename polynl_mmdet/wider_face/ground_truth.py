@@ -6,16 +6,14 @@ for each image, which of its boxes (from 1) the setting counts. All others are i
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat, savemat
+from scipy.io import loadmat
 
 SETTINGS = ('easy', 'medium', 'hard')
-_MAT_TEXT = b'MATLAB 5.0 MAT-file, drawn faces in the layout of WIDER FACE'
 
 
 @dataclass
@@ -47,10 +45,7 @@ def ground_truth_files(gt_dir: str | Path) -> dict[str, Path]:
 
 
 def read_ground_truth(gt_dir: str | Path) -> WiderFaceGroundTruth:
-    """Read the four official files.
-
-    Args:
-        gt_dir (str | Path): The folder that holds them.
+    """Read the four official files of a folder.
 
     Raises:
         ValueError: If a file is missing, damaged, or not as the official ones are.
@@ -108,40 +103,3 @@ def _load(path: Path, *keys: str) -> list[np.ndarray]:
         if content.get(key, np.zeros(0)).dtype != object:
             raise _not_official(path, f'no list "{key}"')
     return [content[key] for key in keys]
-
-
-def write_ground_truth(gt_dir: str | Path, ground_truth: WiderFaceGroundTruth) -> None:
-    """Write the four files in the official structure; the same input gives the same bytes."""
-    events: dict[str, list[int]] = {}
-    for number, image in enumerate(ground_truth.images):
-        events.setdefault(image.split('/')[0], []).append(number)
-
-    def nested(values: list) -> np.ndarray:
-        return _cells([_cells([values[number] for number in event]) for event in events.values()])
-
-    common = {
-        'event_list': _cells(list(events)),
-        'file_list': nested([image.split('/')[1] for image in ground_truth.images]),
-        'face_bbx_list': nested(np.split(ground_truth.boxes, ground_truth.starts[1:-1])),
-    }
-    files = ground_truth_files(gt_dir)
-    Path(gt_dir).mkdir(parents=True, exist_ok=True)
-    _save(files['face'], common)
-    for setting in SETTINGS:
-        parts = np.split(ground_truth.counted[setting], ground_truth.starts[1:-1])
-        numbers = nested([np.flatnonzero(part)[:, None] + 1 for part in parts])
-        _save(files[setting], dict(common, gt_list=numbers))
-
-
-def _cells(values: list) -> np.ndarray:
-    """Make a MATLAB cell column."""
-    cells = np.empty((len(values), 1), dtype=object)
-    cells[:, 0] = values
-    return cells
-
-
-def _save(path: Path, content: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    savemat(buffer, content, do_compression=True)
-    # SciPy writes the time of day into the first 116 bytes, which are free text.
-    path.write_bytes(_MAT_TEXT.ljust(116) + buffer.getvalue()[116:])

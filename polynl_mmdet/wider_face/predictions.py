@@ -48,7 +48,7 @@ def read_predictions(
     unmatched: list[str] = []
     odd: dict[str, list[str]] = {}
     try:
-        for name, read in (_folder_files if path.is_dir() else _zip_files)(path).items():
+        for name, read in _files(path).items():
             # The last folder and the name without .txt.
             image = '/'.join(name.replace('\\', '/').split('/')[-2:])[:-4]
             if name[-4:] != '.txt' or '/' not in image or (images and image not in images):
@@ -65,15 +65,13 @@ def read_predictions(
     return predictions, unmatched
 
 
-def _folder_files(path: Path) -> dict[str, Callable[[], bytes]]:
-    """Return a function that reads each file, by its name below the folder."""
-    files = (file for file in sorted(path.rglob('*')) if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes for file in files}
-
-
-def _zip_files(path: Path) -> dict[str, Callable[[], bytes]]:
-    """The same for a zip; macOS adds a folder of its own, which is skipped."""
+def _files(path: Path) -> dict[str, Callable[[], bytes]]:
+    """Return a function that reads each file, by its name below the folder or in the zip."""
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob('*')) if file.is_file())
+        return {file.relative_to(path).as_posix(): file.read_bytes for file in files}
     archive = zipfile.ZipFile(path)
+    # macOS adds a folder of its own.
     names = (n for n in archive.namelist() if n[-1:] != '/' and not n.startswith('__MACOSX/'))
     return {name: partial(archive.read, name) for name in names}
 
@@ -104,14 +102,12 @@ def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
 
 
 def write_predictions(folder: str | Path, predictions: Mapping[str, np.ndarray]) -> None:
-    """Write prediction files, best score first: ``NAME.txt`` for each image.
-
-    Reading official ``EVENT/NAME`` back gives the same numbers to the last bit.
+    """Write prediction files, best score first: ``EVENT/NAME.txt`` for each ``EVENT/NAME``.
 
     Args:
         folder (str | Path): Where the event folders go.
-        predictions (Mapping[str, np.ndarray]): For each image, usually ``EVENT/NAME``, shape
-            (n, 5): x, y, width, height in pixels and score.
+        predictions (Mapping[str, np.ndarray]): For each image shape (n, 5): x, y, width, height in
+            pixels and score; read back they are the same to the last bit.
 
     Raises:
         ValueError: If a name points out of the folder.

@@ -9,13 +9,13 @@ import pytest
 import torch
 from metric_worker import as_samples, evaluate, run
 
+from demo.wider_files import write_ground_truth
 from polynl_mmdet.evaluation import WIDERFaceMetric
 from polynl_mmdet.wider_face import (
     WiderFaceGroundTruth,
     read_ground_truth,
     read_predictions,
     score_wider_face,
-    write_ground_truth,
 )
 from polynl_mmdet.wider_face.ground_truth import SETTINGS
 

@@ -7,10 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from polynl_mmdet.wider_face.annotations import (
-    read_annotations,
-    write_annotations,
-)
+from demo.wider_files import write_annotations
+from polynl_mmdet.wider_face.annotations import read_annotations
 
 # Official rows end in a space.
 OFFICIAL = """0--A/p1.jpg

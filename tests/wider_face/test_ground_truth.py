@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from polynl_mmdet.wider_face import WiderFaceGroundTruth, read_ground_truth, write_ground_truth
+from demo.wider_files import write_ground_truth
+from polynl_mmdet.wider_face import WiderFaceGroundTruth, read_ground_truth
 from polynl_mmdet.wider_face.ground_truth import SETTINGS
 
 NAMES = ['face', *SETTINGS]
