@@ -25,18 +25,15 @@ MAX_BATCH = 8
 
 
 class Faces(NamedTuple):
-    """Detections of one image, by decreasing score, in pixels of the image.
+    """Detections of one image, by decreasing score, in pixels of the image: float32.
 
-    Attributes:
-        boxes (np.ndarray): (n, 4) float32, x1 y1 x2 y2.
-        scores (np.ndarray): (n,) float32.
-        landmarks (np.ndarray): (n, K, 2) float32, x y; K = 5 for faces: left eye, right eye, nose,
-            left and right mouth corner as the viewer sees them.
+    The landmarks of faces are left eye, right eye, nose, left and right mouth corner as the viewer
+    sees them.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    landmarks: np.ndarray
+    boxes: np.ndarray  # (n, 4), x1 y1 x2 y2
+    scores: np.ndarray  # (n,)
+    landmarks: np.ndarray  # (n, K, 2), x y
 
 
 class FaceDetector:
@@ -53,9 +50,6 @@ class FaceDetector:
     Attributes:
         landmarks (list[str]): Names of the K landmarks.
 
-    Raises:
-        ValueError: A file is missing, cannot be loaded or is no face detector.
-
     Examples:
         >>> detector = FaceDetector('face.onnx')
         >>> boxes, scores, landmarks = detector('photo.jpg')
@@ -70,11 +64,11 @@ class FaceDetector:
         max_size: int | None = 1024,
         device: str = 'cpu',
     ) -> None:
-        if checkpoint is None:
-            self._run, self.settings, self._channels = _load_onnx(str(model))
-        else:
-            loaded = _load_checkpoint(str(model), str(checkpoint), device)
-            self._run, self.settings, self._channels = loaded
+        self._run, self.settings, self._channels = (
+            _load_onnx(str(model))
+            if checkpoint is None
+            else _load_checkpoint(str(model), str(checkpoint), device)
+        )
         self.landmarks = self.settings.get('landmarks') or list(LANDMARKS)
         self.score_thr = score_thr
         self.max_size = max_size
@@ -89,12 +83,6 @@ class FaceDetector:
         Args:
             images: File, array (H, W, 3) or (H, W) uint8, BGR as OpenCV reads it, or a list of
                 them.
-
-        Returns:
-            Faces or list[Faces]: The faces of each image.
-
-        Raises:
-            ValueError: A file cannot be read, or an array is no image.
         """
         if isinstance(images, (str, Path, np.ndarray)):
             return self([images])[0]
@@ -123,7 +111,7 @@ class FaceDetector:
         """Apply the score threshold and the NMS, in pixels of the original image."""
         settings = self.settings
         kept = np.flatnonzero(scores > self.score_thr)
-        if 0 < settings['nms_pre'] < len(kept):
+        if settings['nms_pre'] > 0:
             kept = kept[np.argsort(-scores[kept], kind='stable')[: settings['nms_pre']]]
         boxes, scores, landmarks = boxes[kept], scores[kept], landmarks[kept]
         boxes, landmarks = boxes / np.tile(factor, 2), landmarks / factor
@@ -141,10 +129,7 @@ def align_faces(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np
     Args:
         image (np.ndarray): (H, W, 3) uint8.
         landmarks (np.ndarray): (n, 5, 2), as :class:`FaceDetector` returns them.
-        size (int): Side of the crops in pixels. Defaults to 112.
-
-    Returns:
-        np.ndarray: (n, size, size, 3) uint8.
+        size (int): Side of the crops (n, size, size, 3) in pixels. Defaults to 112.
     """
     template = ARCFACE_TEMPLATE @ (1, 1j) * (size / 112)
     crops = np.zeros((len(landmarks), size, size, 3), np.uint8)
@@ -181,14 +166,8 @@ def read_image(image: str | Path | np.ndarray) -> np.ndarray:
 def resize_image(image: np.ndarray, resize: dict, max_size: int | None) -> np.ndarray:
     """Resize an image as the config's test pipeline does, but to at most ``max_size``.
 
-    Args:
-        image (np.ndarray): (H, W, 3) uint8.
-        resize (dict): 'scale' (width, height) or 'factor', and 'keep_ratio': then neither the long
-            nor the short side may exceed the longer and the shorter of the two.
-        max_size (int, optional): Max longer side.
-
-    Returns:
-        np.ndarray: (H', W', 3) uint8.
+    ``resize`` has 'scale' (width, height) or 'factor', and 'keep_ratio': then neither the long nor
+    the short side may exceed the longer and the shorter of the two.
     """
     height, width = image.shape[:2]
     size = resize.get('scale') or [int(side * resize['factor'] + 0.5) for side in (width, height)]
@@ -203,16 +182,9 @@ def resize_image(image: np.ndarray, resize: dict, max_size: int | None) -> np.nd
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_thr: float, offset: float) -> np.ndarray:
-    """Greedy non-maximum suppression.
+    """Drop boxes (n, 4) of a higher IoU to a better one; return the others, best score first.
 
-    Args:
-        boxes (np.ndarray): (n, 4) x1 y1 x2 y2.
-        scores (np.ndarray): (n,).
-        iou_thr (float): Boxes with a higher IoU to a better one are dropped.
-        offset (float): Added to widths and heights: 1 counts pixels.
-
-    Returns:
-        np.ndarray: Indices of the boxes kept, by decreasing score.
+    The offset is added to widths and heights: 1 counts pixels.
     """
     areas = (boxes[:, 2:] - boxes[:, :2] + offset).prod(axis=1)
     order = np.argsort(-scores, kind='stable')
@@ -234,9 +206,8 @@ def _load_onnx(path: str) -> tuple[Callable, dict, int]:
     if not Path(path).is_file():
         raise ValueError(f'{path}: no such file')
     try:
-        session = onnxruntime.InferenceSession(
-            path, providers=onnxruntime.get_available_providers()
-        )
+        providers = onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=providers)
     except Exception as error:  # onnxruntime's have no base class of their own.
         reason = str(error).splitlines()[0]
         raise ValueError(f'{path}: onnxruntime cannot load it ({reason})') from error

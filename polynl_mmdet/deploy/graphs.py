@@ -14,18 +14,10 @@ from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
 from polynl_mmdet.models import RetinaFaceHead
-from polynl_mmdet.models.dense_heads.retinaface_head import per_anchor
 
 
 class PixelInput(nn.Module):
-    """A data preprocessor for whole batches, in operations of ONNX.
-
-    Args:
-        preprocessor (nn.Module): mmengine's ImgDataPreprocessor or mmdet's DetDataPreprocessor.
-
-    Raises:
-        ValueError: Another kind of preprocessor.
-    """
+    """mmengine's ImgDataPreprocessor or mmdet's DetDataPreprocessor, in operations of ONNX."""
 
     def __init__(self, preprocessor: nn.Module) -> None:
         super().__init__()
@@ -44,14 +36,7 @@ class PixelInput(nn.Module):
         self.pad_value = float(preprocessor.pad_value)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalize, then pad at the right and at the bottom.
-
-        Args:
-            image (Tensor): (B, channels, H, W) float32, BGR or gray, 0 to 255.
-
-        Returns:
-            Tensor: (B, channels, H', W'), sides that are multiples of ``pad_size_divisor``.
-        """
+        """Normalize (B, channels, H, W), BGR or gray, 0 to 255; pad at the right and the bottom."""
         x = image[:, [2, 1, 0]] if self.reverse else image
         x = (x - self.mean) / self.std
         if self.divisor > 1:
@@ -63,11 +48,7 @@ class PixelInput(nn.Module):
 
 
 class PyramidGraph(nn.Module):
-    """Backbone and neck of any detector.
-
-    Args:
-        detector (nn.Module): With ``data_preprocessor`` and ``extract_feat``, as in mmdet.
-    """
+    """Backbone and neck of any detector of mmdet."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -85,11 +66,8 @@ class FaceDetectorGraph(nn.Module):
     Boxes, scores and landmarks of all N anchors are decoded; score threshold and NMS follow outside
     (:class:`FaceDetector`): ONNX's NonMaxSuppression counts areas without WIDER FACE's extra pixel.
 
-    Args:
-        detector (nn.Module): With a RetinaFaceHead of one class.
-
     Raises:
-        ValueError: Another head, or more classes.
+        ValueError: The detector has no RetinaFaceHead of one class.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -105,10 +83,7 @@ class FaceDetectorGraph(nn.Module):
         self.head = head
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turn pixels into faces.
-
-        Args:
-            image (Tensor): (B, 3, H, W) float32, BGR, 0 to 255.
+        """Turn pixels (B, 3, H, W), float32, BGR, 0 to 255, into faces.
 
         Returns:
             tuple[Tensor]: Boxes x1 y1 x2 y2 (B, N, 4) in pixels of ``image``; scores (B, N), 0
@@ -117,17 +92,7 @@ class FaceDetectorGraph(nn.Module):
         head, batch = self.head, image.shape[0]
         outputs = head(self.detector.extract_feat(self.pixels(image)))
         sizes = [scores.shape[-2:] for scores in outputs[0]]
-        scores, deltas, codes = (
-            torch.cat([per_anchor(level, size) for level in levels], dim=1)
-            for levels, size in zip(
-                outputs,
-                (
-                    head.cls_out_channels,
-                    head.bbox_coder.encode_size,
-                    head.landmark_coder.encode_size,
-                ),
-            )
-        )
+        scores, deltas, codes = head.per_anchor(*outputs)
         scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
         scores = scores.squeeze(-1)
         if self.pixels.divisor > 1:
@@ -137,7 +102,8 @@ class FaceDetectorGraph(nn.Module):
         priors = priors[None].expand(batch, -1, -1).reshape(-1, 4)
         boxes = head.bbox_coder.decode(priors, deltas.reshape(-1, 4)).reshape(batch, -1, 4)
         if head.bbox_coder.clip_border:
-            width, height = _as_tensor(image.shape[3], image), _as_tensor(image.shape[2], image)
+            # In a traced graph the sides are tensors.
+            height, width = (torch.as_tensor(side).to(image) for side in image.shape[2:])
             limit = torch.stack([width, height, width, height])
             boxes = torch.minimum(boxes.clamp(min=0), limit)
         points = head.landmark_coder.decode(priors, codes.reshape(-1, codes.shape[-1]))
@@ -158,11 +124,7 @@ class FaceDetectorGraph(nn.Module):
 
 
 def face_settings(cfg: Config) -> dict:
-    """Return how a config's face detector is tested: resize, thresholds, NMS, landmark names.
-
-    Raises:
-        ValueError: Another NMS than 'nms'.
-    """
+    """Return how a config's face detector is tested: resize, thresholds, NMS, landmark names."""
     test_cfg = cfg.model.get('test_cfg') or {}
     nms = test_cfg.get('nms', {})
     if nms.get('type', 'nms') != 'nms':
@@ -196,8 +158,3 @@ def _test_resize(cfg: Config) -> dict:
                 return {'scale': sides, 'keep_ratio': keep_ratio}
             return {'factor': float(step.get('scale_factor', 1.0)), 'keep_ratio': keep_ratio}
     return {'factor': 1.0, 'keep_ratio': True}
-
-
-def _as_tensor(side: int | Tensor, like: Tensor) -> Tensor:
-    """Return a side as a scalar tensor; in a traced graph it is one already."""
-    return torch.as_tensor(side, device=like.device).to(like.dtype)

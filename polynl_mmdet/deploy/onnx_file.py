@@ -20,18 +20,11 @@ METADATA_KEY = 'polynl_mmdet'
 
 
 class Difference(NamedTuple):
-    """Difference between an output of the file and PyTorch's.
-
-    Attributes:
-        name (str): The output.
-        absolute (float): Largest |a - b|.
-        relative (float): The same over the largest |a| of PyTorch's output, or over 1 where that
-            is smaller.
-    """
+    """Difference between an output of the file and PyTorch's."""
 
     name: str
-    absolute: float
-    relative: float
+    absolute: float  # max |a - b|
+    relative: float  # absolute / max(1, max |a|), a PyTorch's
 
 
 def write_onnx(
@@ -42,8 +35,6 @@ def write_onnx(
     metadata: dict,
 ) -> None:
     """Trace a graph and write it, for any batch size, height and width.
-
-    torch's tracer needs only ``onnx`` and keeps the computation of sizes.
 
     Args:
         graph (nn.Module): Takes one tensor; in evaluation mode.
@@ -89,12 +80,7 @@ def write_onnx(
 def compare(
     graph: nn.Module, session: onnxruntime.InferenceSession, image: Tensor
 ) -> list[Difference]:
-    """Run a graph and its file on the same pixels.
-
-    Args:
-        graph (nn.Module): As it was written.
-        session (onnxruntime.InferenceSession): Of the file.
-        image (Tensor): (B, 3, H, W) float32.
+    """Run a graph and its file on the same pixels (B, 3, H, W).
 
     Returns:
         list[Difference]: One per output; infinite if shapes differ or a value is not finite.
@@ -102,14 +88,11 @@ def compare(
     with torch.no_grad():
         expected = [output.numpy() for output in graph(image)]
     names = [output.name for output in session.get_outputs()]
-    actual = session.run(names, {'image': image.numpy()})
-    return [_difference(*triple) for triple in zip(names, expected, actual)]
-
-
-def _difference(name: str, expected: np.ndarray, actual: np.ndarray) -> Difference:
-    if expected.shape != actual.shape or not (
-        np.isfinite(expected).all() and np.isfinite(actual).all()
-    ):
-        return Difference(name, float('inf'), float('inf'))
-    absolute = float(np.abs(expected - actual).max(initial=0))
-    return Difference(name, absolute, absolute / max(1.0, float(np.abs(expected).max(initial=0))))
+    differences = []
+    for name, a, b in zip(names, expected, session.run(names, {'image': image.numpy()})):
+        absolute = float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else np.inf
+        relative = absolute / max(1.0, float(np.abs(a).max(initial=0)))
+        if not np.isfinite(relative):
+            absolute = relative = np.inf
+        differences.append(Difference(name, absolute, relative))
+    return differences

@@ -13,7 +13,6 @@ from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config
 
-POSITIONS = ('after_conv1', 'after_conv2', 'after_conv3')
 # Their types are no registered modules of a model.
 NOT_MODULES = ('init_cfg', 'nms', 'nms_cfg')
 
@@ -34,21 +33,48 @@ def check_model(model: dict) -> None:
     for where, part in _parts(model, 'model'):
         cls = _class_of(part, where)
         for key in ('plugins', 'sites'):
-            if part.get(key) and cls is not None:
-                _check_list(part[key], key, where, cls)
-        if part.get('plugins') and cls is not None and issubclass(cls, ResNet):
-            for index, plugin in enumerate(part['plugins']):
-                _check_plugin(plugin, part, cls, f'{where}.plugins[{index}]')
-        for index, site in enumerate(part.get('sites') or ()):
-            check_layer(site.get('cfg'), f'{where}.sites[{index}].cfg')
+            value = part.get(key)
+            if not value or cls is None:
+                continue
+            if not any(key in inspect.signature(base).parameters for base in cls.__mro__[:-1]):
+                hint = 'expected LevelContext as neck, which puts layers behind any backbone'
+                if issubclass(cls, ResNet):
+                    hint = "expected type='SiteResNet' or 'SiteResNeXt'"
+                raise ValueError(f'{where}: {cls.__name__} takes no {key}, {hint}')
+            if not (isinstance(value, (list, tuple)) and all(isinstance(v, dict) for v in value)):
+                raise ValueError(
+                    f'{where}.{key}: got {type(value).__name__}, expected a list of dicts'
+                )
+            for index, item in enumerate(value):
+                if issubclass(cls, ResNet):
+                    _check_item(item, key, part, cls, f'{where}.{key}[{index}]')
+
+
+def _check_item(item: dict, key: str, model: dict, backbone: type[ResNet], where: str) -> None:
+    """Check one of the ``plugins`` or ``sites`` of a ResNet."""
+    block = backbone.arch_settings.get(model.get('depth'), (Bottleneck,))[0]
+    if key == 'plugins' and not hasattr(block, 'make_block_plugins'):
+        raise ValueError(
+            f'{where}: {backbone.__name__}-{model["depth"]} has no bottlenecks and takes no '
+            "plugins, expected depth 50 or more, or type='SiteResNet' with sites"
+        )
+    check_layer(item.get('cfg'), f'{where}.cfg')
+    if key == 'sites':
+        return
+    # Res2Net plans plugins for other channels than the first positions have.
+    first = 3 if issubclass(backbone, Res2Net) else 1
+    positions = [f'after_conv{index}' for index in range(first, 4)]
+    if item.get('position') not in positions:
+        raise ValueError(
+            f'{where}.position: got {item.get("position")!r}, expected {" or ".join(positions)}'
+        )
+    stages, count = item.get('stages'), model.get('num_stages', 4)
+    if stages is not None and len(stages) != count:
+        raise ValueError(f'{where}.stages: got {len(stages)} values, expected {count} booleans')
 
 
 def check_layer(cfg: dict, where: str) -> None:
-    """Check that a layer's config has a registered type.
-
-    Args:
-        cfg (dict): Config of a layer.
-        where (str): Its key, for the error.
+    """Check that a layer's config, of the key ``where``, has a registered type.
 
     Raises:
         ValueError: It is no dict with a type, or the type is not registered.
@@ -57,17 +83,13 @@ def check_layer(cfg: dict, where: str) -> None:
         raise ValueError(f"{where}: got {cfg!r}, expected a dict with 'type'")
     kind = cfg['type']
     if isinstance(kind, str) and not callable(MODELS.get(kind)):  # It imports modules, too.
-        raise ValueError(f'{where}.type: {kind!r} is not registered; {_suggestion(kind)}')
+        raise _not_registered(kind, f'{where}.type')
 
 
 def replaced_lists(filename: str | Path) -> list[str]:
-    """Report what a config takes from its base without saying so: lists replace lists in mmengine.
+    """Report, a line each, ``custom_imports`` and ``plugins`` that lost entries of the base's.
 
-    Args:
-        filename (str or Path): A config file.
-
-    Returns:
-        list[str]: One line per ``custom_imports`` or ``plugins`` that lost entries of the base's.
+    Lists replace lists in mmengine.
     """
     path = Path(filename).resolve()
     bases = []
@@ -121,12 +143,20 @@ def _class_of(part: dict, where: str) -> type | None:
         found = MODELS.get(kind) or TASK_UTILS.get(kind)
         # Some modules have types of their own: FPG's 'conv'.
         if found is None and kind.rpartition('.')[2][:1].isupper() and _near(kind):
-            raise ValueError(f'{where}.type: {kind!r} is not registered; {_suggestion(kind)}')
+            raise _not_registered(kind, f'{where}.type')
         kind = found
     return kind if isinstance(kind, type) else None
 
 
+def _not_registered(kind: str, where: str) -> ValueError:
+    near = _near(kind)
+    hint = 'is the package that registers it in custom_imports?'
+    hint = f'did you mean {near[0]!r}?' if near else hint
+    return ValueError(f'{where}: {kind!r} is not registered; {hint}')
+
+
 def _near(kind: str) -> list[str]:
+    """Return registered names that a misspelt one may mean."""
     names = [*TASK_UTILS.module_dict]
     registry = MODELS
     while registry is not None:
@@ -135,54 +165,3 @@ def _near(kind: str) -> list[str]:
     kind = kind.rpartition('.')[2]
     same = [name for name in names if name.lower() == kind.lower()]
     return same or get_close_matches(kind, names, n=1, cutoff=0.8)
-
-
-def _suggestion(kind: str) -> str:
-    near = _near(kind)
-    if near:
-        return f'did you mean {near[0]!r}?'
-    return 'is the package that registers it in custom_imports?'
-
-
-def _takes(cls: type, argument: str) -> bool:
-    """Return whether a constructor takes an argument, itself or by its bases' ``**kwargs``."""
-    for base in cls.__mro__:
-        if '__init__' in vars(base):
-            parameters = inspect.signature(base.__init__).parameters
-            if argument in parameters:
-                return True
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                return False
-    return False
-
-
-def _check_list(value: object, key: str, where: str, cls: type) -> None:
-    if not _takes(cls, key):
-        hint = 'expected LevelContext as neck, which puts layers behind any backbone'
-        if issubclass(cls, ResNet):
-            hint = "expected type='SiteResNet' or 'SiteResNeXt'"
-        raise ValueError(f'{where}: {cls.__name__} takes no {key}, {hint}')
-    if not isinstance(value, (list, tuple)) or not all(isinstance(v, dict) for v in value):
-        raise ValueError(f'{where}.{key}: got {type(value).__name__}, expected a list of dicts')
-
-
-def _check_plugin(plugin: dict, model: dict, backbone: type[ResNet], where: str) -> None:
-    block = backbone.arch_settings.get(model.get('depth'), (Bottleneck,))[0]
-    if not hasattr(block, 'make_block_plugins'):
-        raise ValueError(
-            f'{where}: {backbone.__name__}-{model["depth"]} has no bottlenecks and takes no '
-            "plugins, expected depth 50 or more, or type='SiteResNet' with sites"
-        )
-    check_layer(plugin.get('cfg'), f'{where}.cfg')
-    # Res2Net plans plugins for other channels than these positions have.
-    positions = POSITIONS[2:] if issubclass(backbone, Res2Net) else POSITIONS
-    if plugin.get('position') not in positions:
-        raise ValueError(
-            f'{where}.position: got {plugin.get("position")!r}, expected {" or ".join(positions)}'
-        )
-    stages, count = plugin.get('stages'), model.get('num_stages', 4)
-    if stages is not None and len(stages) != count:
-        raise ValueError(
-            f'{where}.stages: got {len(stages)} values {tuple(stages)}, expected {count} booleans '
-            f'(c2 to c{count + 1})'
-        )

@@ -71,14 +71,13 @@ def random_boxes(rng, count, smallest, largest):
     return np.concatenate([corner, corner + size], axis=1)
 
 
-@pytest.mark.parametrize('gpu_assign_thr', [-1, 3])
-def test_agrees_with_loops(gpu_assign_thr):
+def test_agrees_with_loops():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         anchors = random_boxes(rng, int(rng.integers(1, 80)), 6, 30)
         faces = random_boxes(rng, int(rng.integers(0, 8)), 1, 40)
         ignored = random_boxes(rng, int(rng.integers(0, 6)), 1, 40)
-        found = assign(anchors, faces, ignored, gpu_assign_thr=gpu_assign_thr)
+        found = assign(anchors, faces, ignored)
         expected = oracle(anchors.tolist(), faces.tolist(), ignored.tolist())
         assert found.gt_inds.tolist() == expected
         assert found.labels.tolist() == [0 if index > 0 else -1 for index in expected]

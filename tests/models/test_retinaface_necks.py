@@ -98,7 +98,6 @@ def test_deformable_convolutions_start_as_plain_ones(cfg, kind, factor):
     [
         (lambda: MobileNetV1(out_indices=(3,)), 'out_indices'),
         (lambda: MobileNetV1(frozen_stages=4), 'frozen_stages'),
-        (lambda: MobileNetV1(widen_factor=0.01), 'widen_factor'),
         (lambda: SSHContextModule(8, 18), 'multiple of 4'),
         (lambda: SSHContext(8, 16, 2)([torch.zeros(1, 8, 4, 4)]), '1 maps'),
         (lambda: MergeFPN([4, 8], 16)([torch.zeros(1, 4, 4, 4)]), '1 maps'),

@@ -35,14 +35,9 @@ class MobileNetV1(BaseModule):
         out_indices (Sequence[int]): Stages (0 to 2) whose outputs are returned. Defaults to
             (0, 1, 2).
         frozen_stages (int): Number of frozen stages, weights and statistics, 0 to 3. Defaults to 0.
-        norm_cfg (dict): Norm layer. Defaults to BN.
-        act_cfg (dict): Activation. Defaults to leaky ReLU of slope 0.1.
-        norm_eval (bool): Whether norm layers keep their statistics in training. Defaults to
-            False.
+        norm_cfg, act_cfg (dict): Defaults to BN, leaky ReLU of slope 0.1.
+        norm_eval (bool): Whether norm layers keep their statistics in training. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Kaiming for convolutions, 1 for norms.
-
-    Raises:
-        ValueError: A stage that does not exist, or a factor that leaves no channel.
     """
 
     def __init__(
@@ -61,14 +56,10 @@ class MobileNetV1(BaseModule):
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         super().__init__(init_cfg)
-        if not out_indices or not set(out_indices) <= set(range(len(STAGES))):
+        if not out_indices or not set(out_indices) <= {0, 1, 2}:
             raise ValueError(f'backbone.out_indices: got {out_indices}, expected some of 0, 1, 2')
         if frozen_stages not in range(len(STAGES) + 1):
             raise ValueError(f'backbone.frozen_stages: got {frozen_stages}, expected 0 to 3')
-        if int(STEM_CHANNELS * widen_factor) < 1:
-            raise ValueError(
-                f'backbone.widen_factor: got {widen_factor}, expected {1 / STEM_CHANNELS} or more'
-            )
         self.out_indices = tuple(sorted(out_indices))
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -81,10 +72,9 @@ class MobileNetV1(BaseModule):
         for index, blocks in enumerate(STAGES):
             for width, stride in blocks:
                 in_channels, channels = channels, int(width * widen_factor)
+                sizes = dict(kernel_size=3, stride=stride, padding=1)
                 layers.append(
-                    DepthwiseSeparableConvModule(
-                        in_channels, channels, 3, stride=stride, padding=1, **layer_cfg
-                    )
+                    DepthwiseSeparableConvModule(in_channels, channels, **sizes, **layer_cfg)
                 )
             self.add_module(f'stage{index + 1}', nn.Sequential(*layers))
             layers = []
@@ -102,9 +92,7 @@ class MobileNetV1(BaseModule):
     def _freeze(self) -> None:
         for index in range(self.frozen_stages):
             stage = getattr(self, f'stage{index + 1}')
-            stage.eval()
-            for param in stage.parameters():
-                param.requires_grad = False
+            stage.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> MobileNetV1:
         """Set training mode, except for frozen stages and, with norm_eval, norm layers."""

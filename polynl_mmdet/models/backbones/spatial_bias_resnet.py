@@ -45,14 +45,7 @@ class SpatialBiasBottleneck(Bottleneck):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block.
-
-        Args:
-            x (Tensor): (B, inplanes, H, W).
-
-        Returns:
-            Tensor: (B, 4 planes, H / stride, W / stride).
-        """
+        """Map (B, inplanes, H, W) to (B, 4 planes, H / stride, W / stride)."""
         if self.with_cp and x.requires_grad:
             return self.relu(checkpoint(self._residual_sum, x, use_reentrant=False))
         return self.relu(self._residual_sum(x))
@@ -82,14 +75,10 @@ class SpatialBiasResNet(SiteResNet):
 
     Args:
         depth (int): 50, 101 or 152.
-        num_maps (int): Maps S per bottleneck. Defaults to 3, as in the paper.
-        grid (int): Side r of the maps' grid. Defaults to 10, as in the paper.
-        bias_stages (Sequence[bool]): Which of c2 to c5 have it. Defaults to
-            (True, True, True, False), as in the paper.
+        num_maps (int): Maps S per bottleneck. Defaults to 3.
+        grid (int): Side r of the maps' grid. Defaults to 10.
+        bias_stages (Sequence[bool]): Which of c2 to c5 have it. Defaults to c2 to c4.
         **kwargs: As for SiteResNet: ``plugins`` and ``sites`` add other layers.
-
-    Raises:
-        ValueError: A depth without bottlenecks, or ``bias_stages`` that do not fit the stages.
     """
 
     def __init__(
@@ -102,11 +91,9 @@ class SpatialBiasResNet(SiteResNet):
     ) -> None:
         if self.arch_settings.get(depth, (None,))[0] is not Bottleneck:
             raise ValueError(f'backbone.depth: got {depth!r}, expected 50, 101 or 152')
-        stages = kwargs.get('num_stages', 4)
-        if len(bias_stages) != stages:
+        if len(bias_stages) != (stages := kwargs.get('num_stages', 4)):
             raise ValueError(
-                f'backbone.bias_stages: got {len(bias_stages)} values, expected {stages} booleans '
-                f'(c2 to c{stages + 1})'
+                f'backbone.bias_stages: got {len(bias_stages)} values, expected {stages} booleans'
             )
         self.bias_stages = tuple(bias_stages)
         self.bias_cfg = dict(num_maps=num_maps, grid=grid)

@@ -74,18 +74,11 @@ class RetinaFaceHead(AnchorHead):
             self.add_module(f'conv_{branch}', convs)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Compute the raw outputs of every level.
-
-        Args:
-            x (tuple[Tensor]): Maps (B, in_channels, H_i, W_i), as many as the anchor generator
-                has levels.
+        """Compute the raw outputs of every level, of maps (B, in_channels, H_i, W_i).
 
         Returns:
             tuple[list[Tensor]]: Maps of A anchors times 1 (sigmoid) or 2 (softmax, background
             last) class scores, A times 4 box deltas, A times 2 K landmark codes.
-
-        Raises:
-            ValueError: The number of maps is not that of the anchor strides.
         """
         if len(x) != self.prior_generator.num_levels:
             raise ValueError(
@@ -97,6 +90,16 @@ class RetinaFaceHead(AnchorHead):
             for convs in (self.conv_cls, self.conv_reg, self.conv_landmark)
         )
 
+    def per_anchor(self, *outputs: list[Tensor]) -> list[Tensor]:
+        """Reshape a branch's maps (B, A * size, H_i, W_i) each to one (B, anchors, size)."""
+        coders = (self.bbox_coder, self.landmark_coder)
+        sizes = (self.cls_out_channels, *(coder.encode_size for coder in coders))
+        flat = []
+        for maps, size in zip(outputs, sizes):
+            maps = [x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size) for x in maps]
+            flat.append(torch.cat(maps, dim=1).float())
+        return flat
+
     def loss_by_feat(
         self,
         cls_scores: list[Tensor],
@@ -106,7 +109,7 @@ class RetinaFaceHead(AnchorHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: list[InstanceData | None] | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the losses of a batch.
+        """Compute ``loss_cls``, ``loss_bbox`` and ``loss_landmark`` of a batch.
 
         Args:
             cls_scores, bbox_preds, landmark_preds (list[Tensor]): Outputs of :meth:`forward`.
@@ -116,9 +119,6 @@ class RetinaFaceHead(AnchorHead):
             batch_gt_instances_ignore (list[InstanceData | None], optional): ``bboxes`` of faces
                 that are neither positive nor negative.
 
-        Returns:
-            dict[str, Tensor]: ``loss_cls``, ``loss_bbox`` and ``loss_landmark``, scalars.
-
         Raises:
             ValueError: Faces without keypoints, or with another number of them.
         """
@@ -127,14 +127,7 @@ class RetinaFaceHead(AnchorHead):
             sizes, batch_img_metas, device=cls_scores[0].device
         )
         anchors = torch.cat(anchor_list[0])
-        flat = [
-            torch.cat(maps, dim=1).float()
-            for maps in (
-                [per_anchor(x, self.cls_out_channels) for x in cls_scores],
-                [per_anchor(x, self.bbox_coder.encode_size) for x in bbox_preds],
-                [per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds],
-            )
-        ]
+        flat = self.per_anchor(cls_scores, bbox_preds, landmark_preds)
         ignored = batch_gt_instances_ignore or [None] * len(batch_img_metas)
         parts = [
             self._loss_terms(anchors, torch.cat(flags), *outputs, gt, gt_ignore)
@@ -213,10 +206,7 @@ class RetinaFaceHead(AnchorHead):
             cls_scores, bbox_preds, landmark_preds (list[Tensor]): Outputs of :meth:`forward`.
             batch_img_metas (list[dict]): With ``img_shape``, and ``scale_factor`` (x, y)
                 where the image was resized.
-            cfg (ConfigDict, optional): Used instead of ``test_cfg``.
-            rescale (bool): Whether results are in pixels of the original image. Defaults to
-                False.
-            with_nms (bool): Defaults to True.
+            cfg, rescale, with_nms: As for mmdet's AnchorHead.
 
         Returns:
             list[InstanceData]: Per image ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and
@@ -226,14 +216,9 @@ class RetinaFaceHead(AnchorHead):
         sizes = [scores.shape[-2:] for scores in cls_scores]
         device = cls_scores[0].device
         anchors = torch.cat(self.prior_generator.grid_priors(sizes, device=device))
-        scores = torch.cat([per_anchor(x, self.cls_out_channels) for x in cls_scores], dim=1)
-        scores = scores.detach().float()
+        flat = self.per_anchor(cls_scores, bbox_preds, landmark_preds)
+        scores, deltas, codes = (output.detach() for output in flat)
         scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
-        deltas = torch.cat([per_anchor(x, 4) for x in bbox_preds], dim=1).detach().float()
-        codes = torch.cat(
-            [per_anchor(x, self.landmark_coder.encode_size) for x in landmark_preds], dim=1
-        )
-        codes = codes.detach().float()
         results = []
         for index, meta in enumerate(batch_img_metas):
             # Images of a batch may be padded to one size: skip the anchors in the padding.
@@ -260,7 +245,6 @@ class RetinaFaceHead(AnchorHead):
         self, result: InstanceData, meta: dict, cfg: ConfigDict, rescale: bool, with_nms: bool
     ) -> InstanceData:
         """Rescale one image's detections to its original pixels and apply the NMS."""
-        # An image that was not resized may have no factor.
         if rescale and 'scale_factor' in meta:
             factor = [1 / scale for scale in meta['scale_factor']]
             result.bboxes = scale_boxes(result.bboxes, factor)
@@ -283,8 +267,7 @@ def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: fl
 
     Args:
         losses (Tensor): Classification loss of each anchor, (n,).
-        positive (Tensor): Bool (n,).
-        negative (Tensor): Bool (n,); anchors in neither are skipped.
+        positive, negative (Tensor): Bool (n,); anchors in neither are skipped.
         ratio (float): Negatives per positive. Negative: keep all.
 
     Returns:
@@ -298,11 +281,6 @@ def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: fl
     selected = torch.zeros_like(negative)
     selected[candidates[hardest]] = True
     return selected
-
-
-def per_anchor(output: Tensor, size: int) -> Tensor:
-    """Reshape a branch's map (B, A * size, H, W) to (B, H * W * A, size), in anchor order."""
-    return output.permute(0, 2, 3, 1).reshape(output.shape[0], -1, size)
 
 
 def _loss(loss: nn.Module, pairs: tuple[tuple[Tensor, Tensor], ...], average: float) -> Tensor:

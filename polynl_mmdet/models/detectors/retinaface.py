@@ -24,5 +24,4 @@ class RetinaFace(SingleStageDetector):
             ``[MergeFPN, SSHContext]`` in the lighter RetinaFace. Defaults to None.
         bbox_head (dict): RetinaFaceHead.
         train_cfg, test_cfg (dict, optional): As RetinaFaceHead describes them.
-        data_preprocessor, init_cfg (dict, optional): As for mmdet's SingleStageDetector.
     """

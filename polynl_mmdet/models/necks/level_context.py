@@ -27,7 +27,7 @@ class LevelContext(BaseModule):
     Args:
         layer (dict): Config of a registered layer that takes ``in_channels``: ours, or mmcv's
             NonLocal2d, ContextBlock, ... One layer is built per level.
-        levels (Sequence[int]): Indices of the maps that get a layer, 0 for the first.
+        levels (Sequence[int]): Indices of the maps that get a layer.
         in_channels (int or Sequence[int], optional): Channels of the maps, one number for all or
             one per map. Defaults to the ``in_channels`` of ``neck`` (the first one of a list), with
             ``after_neck`` to the ``out_channels`` (of the last one).
@@ -57,9 +57,8 @@ class LevelContext(BaseModule):
         check_layer(layer, 'neck.layer')
         if in_channels is None and neck:
             necks = [neck] if isinstance(neck, dict) else neck
-            in_channels = (
-                necks[-1].get('out_channels') if after_neck else necks[0].get('in_channels')
-            )
+            index, key = (-1, 'out_channels') if after_neck else (0, 'in_channels')
+            in_channels = necks[index].get(key)
         if in_channels is None:
             raise ValueError(
                 'neck.in_channels: got None, expected the channels of the maps '
@@ -72,12 +71,8 @@ class LevelContext(BaseModule):
             raise ValueError(
                 f'neck.levels: got {levels}, expected different integers from 0 to {count - 1}'
             )
-        self.context = ModuleDict(
-            {
-                str(level): MODELS.build(dict(layer, in_channels=self._channels(level)))
-                for level in self.levels
-            }
-        )
+        layers = [dict(layer, in_channels=self._channels(level)) for level in self.levels]
+        self.context = ModuleDict(zip(map(str, self.levels), map(MODELS.build, layers)))
         self.neck = None if neck is None else MODELS.build(neck)
         self.after_neck = after_neck
 
@@ -85,14 +80,7 @@ class LevelContext(BaseModule):
         return self.in_channels if isinstance(self.in_channels, int) else self.in_channels[level]
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Apply the layers, and the neck if there is one.
-
-        Args:
-            inputs (Sequence[Tensor]): Maps (B, C_i, H_i, W_i).
-
-        Returns:
-            tuple[Tensor, ...]: The maps, or with a neck its outputs.
-        """
+        """Apply the layers, and the neck if there is one, to maps (B, C_i, H_i, W_i)."""
         if self.neck is None:
             return self._add_context(inputs)
         if self.after_neck:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .conv_choices import DEFAULT_INIT, light_act_cfg, zero_offsets
+from .face_neck import FaceNeck
 
 
 @MODELS.register_module()
-class MergeFPN(BaseModule):
+class MergeFPN(FaceNeck):
     """Top-down pyramid that applies a 3x3 convolution to each sum before it is upsampled.
 
     mmdet's FPN (Lin et al., CVPR 2017) upsamples the sums and smooths the outputs. Here the
@@ -24,49 +23,24 @@ class MergeFPN(BaseModule):
     Args:
         in_channels (Sequence[int]): Channels of the backbone's maps, fine to coarse.
         out_channels (int): Channels of every output.
-        conv_cfg (dict, optional): Convolution of the 3x3 merges, e.g. ``dict(type='DCNv2',
-            deform_groups=1)``. Defaults to None (Conv2d).
-        norm_cfg (dict): Norm layer. Defaults to BN.
-        act_cfg (dict, optional): Activation. None: leaky ReLU of slope 0.1
-            up to 64 channels, else ReLU. Defaults to None.
-        init_cfg (dict | list[dict], optional): Defaults to Xavier (uniform) for convolutions.
+        **kwargs: As for :class:`FaceNeck`; ``conv_cfg`` is that of the 3x3 merges.
     """
 
-    def __init__(
-        self,
-        in_channels: Sequence[int],
-        out_channels: int,
-        conv_cfg: dict | None = None,
-        norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
-        init_cfg: dict | list | None = None,
-    ) -> None:
-        super().__init__(init_cfg or DEFAULT_INIT)
+    def __init__(self, in_channels: Sequence[int], out_channels: int, **kwargs) -> None:
+        super().__init__(out_channels, **kwargs)
         self.in_channels = list(in_channels)
-        layer_cfg = dict(
-            norm_cfg=norm_cfg or dict(type='BN'), act_cfg=act_cfg or light_act_cfg(out_channels)
-        )
+        layer_cfg = dict(norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, **layer_cfg) for channels in in_channels
         )
+        layer_cfg['conv_cfg'] = self.conv_cfg
         self.merge_convs = nn.ModuleList(
-            ConvModule(out_channels, out_channels, 3, padding=1, conv_cfg=conv_cfg, **layer_cfg)
+            ConvModule(out_channels, out_channels, 3, padding=1, **layer_cfg)
             for _ in self.in_channels[:-1]
         )
 
-    def init_weights(self) -> None:
-        """Initialize by ``init_cfg``; deformable convolutions start as plain ones."""
-        super().init_weights()
-        zero_offsets(self)
-
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Merge backbone maps, fine to coarse.
-
-        Args:
-            inputs (Sequence[Tensor]): Maps (B, in_channels[i], H_i, W_i).
-
-        Returns:
-            tuple[Tensor]: Maps (B, out_channels, H_i, W_i).
+        """Merge maps (B, in_channels[i], H_i, W_i), fine to coarse; give as many of out_channels.
 
         Raises:
             ValueError: The number of maps is not that of ``in_channels``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -33,24 +33,14 @@ class FaceAssigner(BaseAssigner):
         neg_iou_thr (float): Negative anchors have a lower IoU. Defaults to 0.3.
         ignore_iof_thr (float): An anchor with more than this fraction of its area inside an ignored
             face is not negative. Defaults to 0.5.
-        iou_calculator (dict): Overlaps of boxes. Defaults to BboxOverlaps2D.
-        gpu_assign_thr (int): With more faces than this the overlaps are computed on the CPU,
-            to save GPU memory; -1: never. Defaults to -1.
     """
 
     def __init__(
-        self,
-        pos_iou_thr: float = 0.5,
-        neg_iou_thr: float = 0.3,
-        ignore_iof_thr: float = 0.5,
-        iou_calculator: dict | None = None,
-        gpu_assign_thr: int = -1,
+        self, pos_iou_thr: float = 0.5, neg_iou_thr: float = 0.3, ignore_iof_thr: float = 0.5
     ) -> None:
         self.pos_iou_thr = pos_iou_thr
         self.neg_iou_thr = neg_iou_thr
         self.ignore_iof_thr = ignore_iof_thr
-        self.gpu_assign_thr = gpu_assign_thr
-        self.iou_calculator = TASK_UTILS.build(iou_calculator or dict(type='BboxOverlaps2D'))
 
     def assign(
         self,
@@ -70,19 +60,13 @@ class FaceAssigner(BaseAssigner):
             AssignResult: ``gt_inds`` (n,): 0 negative, -1 neither, i + 1 positive for face i;
             ``max_overlaps`` (n,) and ``labels`` (n,), -1 where not positive.
         """
-        device = pred_instances.priors.device
+        anchors = get_box_tensor(pred_instances.priors)
         faces = get_box_tensor(gt_instances.bboxes)
-        crowded = 0 < self.gpu_assign_thr < len(faces)
-        work_device = torch.device('cpu') if crowded else device
-        anchors = get_box_tensor(pred_instances.priors).to(work_device)
-        faces = faces.to(work_device)
-
         gt_inds, max_overlaps = self._assign_faces(anchors, faces)
         if gt_instances_ignore is not None and len(gt_instances_ignore):
             ignored = get_box_tensor(gt_instances_ignore.bboxes).to(anchors)
             gt_inds[(gt_inds == 0) & self._belong_to(anchors, ignored)] = -1
 
-        gt_inds, max_overlaps = gt_inds.to(device), max_overlaps.to(device)
         labels = gt_inds.new_full(gt_inds.shape, -1)
         positive = gt_inds > 0
         labels[positive] = gt_instances.labels[gt_inds[positive] - 1]
@@ -93,7 +77,7 @@ class FaceAssigner(BaseAssigner):
         gt_inds = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
         if not len(faces) or not len(anchors):
             return gt_inds, anchors.new_zeros(len(anchors))
-        overlaps = self.iou_calculator(faces, anchors)
+        overlaps = bbox_overlaps(faces, anchors)
         max_overlaps, nearest = overlaps.max(dim=0)
         gt_inds[max_overlaps >= self.neg_iou_thr] = -1
         positive = max_overlaps >= self.pos_iou_thr
@@ -111,8 +95,8 @@ class FaceAssigner(BaseAssigner):
 
     def _belong_to(self, anchors: Tensor, ignored: Tensor) -> Tensor:
         """Return bool (n,): anchors that are not negative because of ignored faces."""
-        overlaps = self.iou_calculator(ignored, anchors)
-        inside = self.iou_calculator(anchors, ignored, mode='iof').amax(dim=1)
+        overlaps = bbox_overlaps(ignored, anchors)
+        inside = bbox_overlaps(anchors, ignored, mode='iof').amax(dim=1)
         belong = (overlaps.amax(dim=0) >= self.neg_iou_thr) | (inside > self.ignore_iof_thr)
         best_overlap, best_anchor = overlaps.max(dim=1)
         belong[best_anchor[best_overlap > 0]] = True

@@ -27,28 +27,12 @@ class LandmarkCoder:
         return 2 * self.num_points
 
     def encode(self, anchors: Tensor, points: Tensor) -> Tensor:
-        """Encode points relative to anchors.
-
-        Args:
-            anchors (Tensor): Boxes x1 y1 x2 y2, (n, 4), pixels.
-            points (Tensor): (n, num_points, 2), pixels.
-
-        Returns:
-            Tensor: (n, num_points, 2).
-        """
+        """Encode points (n, num_points, 2) relative to anchors x1 y1 x2 y2 (n, 4), in pixels."""
         centers, sizes = _centers_and_sizes(anchors)
         return (points - centers) / (sizes * self.std)
 
     def decode(self, anchors: Tensor, codes: Tensor) -> Tensor:
-        """Decode points.
-
-        Args:
-            anchors (Tensor): Boxes x1 y1 x2 y2, (n, 4), pixels.
-            codes (Tensor): (n, 2 * num_points) or (n, num_points, 2).
-
-        Returns:
-            Tensor: (n, num_points, 2), pixels.
-        """
+        """Decode (n, 2 * num_points) or (n, num_points, 2) to points (n, num_points, 2)."""
         centers, sizes = _centers_and_sizes(anchors)
         return centers + codes.reshape(-1, self.num_points, 2) * (sizes * self.std)
 

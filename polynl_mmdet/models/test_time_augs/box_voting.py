@@ -29,8 +29,7 @@ def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.
     Returns:
         InstanceData: The same fields, by decreasing score.
     """
-    order = instances.scores.sort(descending=True, stable=True).indices
-    rest = instances[order]
+    rest = instances[instances.scores.sort(descending=True, stable=True).indices]
     merged = []
     while len(rest):
         together = _iou(rest.bboxes[0], rest.bboxes, offset) >= iou_thr
@@ -39,15 +38,11 @@ def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.
         voters, rest = rest[together], rest[~together]
         # Equal weights if all scores are zero.
         weights = voters.scores if voters.scores[0] > 0 else torch.ones_like(voters.scores)
-        weights = weights / weights.sum()
-        merged.append(
-            InstanceData(
-                bboxes=(weights[:, None] * voters.bboxes).sum(dim=0, keepdim=True),
-                scores=voters.scores[:1],
-                labels=voters.labels[:1],
-                keypoints=(weights[:, None, None] * voters.keypoints).sum(dim=0, keepdim=True),
-            )
-        )
+        weights = (weights / weights.sum())[:, None]
+        best = voters[:1]
+        best.bboxes = (weights * voters.bboxes).sum(dim=0, keepdim=True)
+        best.keypoints = (weights[..., None] * voters.keypoints).sum(dim=0, keepdim=True)
+        merged.append(best)
     return InstanceData.cat(merged) if merged else instances
 
 

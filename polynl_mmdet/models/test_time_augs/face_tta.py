@@ -37,15 +37,7 @@ class FaceTTAModel(BaseTTAModel):
         self.flip_indices = list(flip_indices)
 
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> list[DetDataSample]:
-        """Merge the views of each image.
-
-        Args:
-            data_samples_list (list[list[DetDataSample]]): Per image its views, with
-                ``pred_instances`` in pixels of the original image, flipped or not.
-
-        Returns:
-            list[DetDataSample]: The first view's samples, with the merged ``pred_instances``.
-        """
+        """Merge the views of each image, in pixels of the original one, into its first view."""
         merged = []
         for views in data_samples_list:
             upright = [self._upright(view) for view in views]
@@ -59,9 +51,8 @@ class FaceTTAModel(BaseTTAModel):
         pred = view.pred_instances
         if not view.metainfo.get('flip', False):
             return pred
-        direction, shape = view.flip_direction, view.ori_shape[:2]
         return InstanceData(
-            bboxes=bbox_flip(pred.bboxes, shape, direction),
+            bboxes=bbox_flip(pred.bboxes, view.ori_shape[:2], view.flip_direction),
             scores=pred.scores,
             labels=pred.labels,
             keypoints=self._flip_points(pred.keypoints, view),
