@@ -35,9 +35,7 @@ class AgentAttention(ContextLayer):
         super().__init__(in_channels, reduction, num_heads)
         self.grid = grid
         inner = self.inner_channels
-        self.queries = nn.Conv2d(in_channels, inner, 1)
-        self.keys = nn.Conv2d(in_channels, inner, 1)
-        self.values = nn.Conv2d(in_channels, inner, 1)
+        self.add_projections('queries', 'keys', 'values')
         self.local = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.conv_out = nn.Conv2d(inner, in_channels, 1)
         self.reset_parameters()

@@ -35,12 +35,9 @@ class CompactGeneralizedNonLocal(ContextLayer):
         self, in_channels: int, reduction: int = 2, groups: int = 8, use_scale: bool = False
     ) -> None:
         super().__init__(in_channels, reduction, num_heads=groups)
-        inner = self.inner_channels
         self.use_scale = use_scale
-        self.theta = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.phi = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.g = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.conv_z = nn.Conv2d(inner, in_channels, 1, groups=groups, bias=False)
+        self.add_projections('theta', 'phi', 'g', bias=False)
+        self.conv_z = nn.Conv2d(self.inner_channels, in_channels, 1, groups=groups, bias=False)
         self.conv_out = nn.GroupNorm(groups, in_channels)
         self.reset_parameters()
 

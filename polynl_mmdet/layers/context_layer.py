@@ -9,7 +9,8 @@ class ContextLayer(nn.Module):
     """Layer ``Z = X + branch(X)`` on (B, C, H, W) that starts as the identity.
 
     A subclass builds its branch, ends it in ``self.conv_out`` (or any layer with weight and bias),
-    calls :meth:`reset_parameters` last in its constructor, and implements :meth:`branch`.
+    calls :meth:`reset_parameters` last in its constructor, and implements ``branch(x)``, which
+    gives (B, C, H, W) or a shape that broadcasts to it.
 
     mmengine's BaseModules initialize all convolutions inside them by their own ``init_cfg`` and
     call ``init_weights`` of their children afterwards: here it restores the identity.
@@ -19,9 +20,6 @@ class ContextLayer(nn.Module):
         reduction (int): The branch has ``inner_channels`` = C // reduction, at least 1. Defaults
             to 1.
         num_heads (int): Groups of the inner channels that attend separately. Defaults to 1.
-
-    Raises:
-        ValueError: ``num_heads`` does not divide the inner channels.
     """
 
     def __init__(self, in_channels: int, reduction: int = 1, num_heads: int = 1) -> None:
@@ -35,6 +33,11 @@ class ContextLayer(nn.Module):
                 f'{self.inner_channels} (in_channels / reduction)'
             )
 
+    def add_projections(self, *names: str, bias: bool = True) -> None:
+        """Add 1 x 1 convolutions to the inner channels under these names."""
+        for name in names:
+            self.add_module(name, nn.Conv2d(self.in_channels, self.inner_channels, 1, bias=bias))
+
     def reset_parameters(self) -> None:
         """Xavier-uniform weights, zero biases, norms at 1 and 0, and ``conv_out`` at 0."""
         for module in self.modules():
@@ -44,9 +47,8 @@ class ContextLayer(nn.Module):
                     nn.init.zeros_(module.bias)
             elif module is not self and hasattr(module, 'reset_parameters'):
                 module.reset_parameters()
-        nn.init.zeros_(self.conv_out.weight)
-        if self.conv_out.bias is not None:
-            nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def init_weights(self) -> None:
         """Called by a surrounding mmengine BaseModule, after its ``init_cfg``."""
@@ -59,10 +61,6 @@ class ContextLayer(nn.Module):
                 f'{type(self).__name__}: got input {tuple(x.shape)}, '
                 f'expected (B, {self.in_channels}, H, W)'
             )
-
-    def branch(self, x: Tensor) -> Tensor:
-        """Compute what is added: (B, C, H, W), or a shape that broadcasts to it."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to (B, C, H, W), floating point."""

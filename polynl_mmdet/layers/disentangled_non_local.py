@@ -31,14 +31,12 @@ class DisentangledNonLocal(ContextLayer):
 
     def __init__(self, in_channels: int, reduction: int = 2, temperature: float = 1.0) -> None:
         super().__init__(in_channels, reduction)
-        inner = self.inner_channels
         self.temperature = temperature
         # The means remove any bias of queries and keys, the softmax that of the mask.
-        self.queries = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.keys = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.values = nn.Conv2d(in_channels, inner, 1)
+        self.add_projections('queries', 'keys', bias=False)
+        self.add_projections('values')
         self.mask = nn.Conv2d(in_channels, 1, 1, bias=False)
-        self.conv_out = nn.Conv2d(inner, in_channels, 1)
+        self.conv_out = nn.Conv2d(self.inner_channels, in_channels, 1)
         self.reset_parameters()
 
     def branch(self, x: Tensor) -> Tensor:

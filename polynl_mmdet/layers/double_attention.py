@@ -28,11 +28,8 @@ class DoubleAttention(ContextLayer):
 
     def __init__(self, in_channels: int, reduction: int = 4) -> None:
         super().__init__(in_channels, reduction)
-        inner = self.inner_channels
-        self.features = nn.Conv2d(in_channels, inner, 1)
-        self.gather = nn.Conv2d(in_channels, inner, 1)
-        self.distribute = nn.Conv2d(in_channels, inner, 1)
-        self.conv_out = nn.Conv2d(inner, in_channels, 1)
+        self.add_projections('features', 'gather', 'distribute')
+        self.conv_out = nn.Conv2d(self.inner_channels, in_channels, 1)
         self.reset_parameters()
 
     def branch(self, x: Tensor) -> Tensor:

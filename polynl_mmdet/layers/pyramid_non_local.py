@@ -39,12 +39,9 @@ class PyramidNonLocal(ContextLayer):
         self, in_channels: int, reduction: int = 2, scales: Sequence[int] = (2, 4, 8)
     ) -> None:
         super().__init__(in_channels, reduction)
-        inner = self.inner_channels
         self.scales = tuple(scales)
-        self.theta = nn.Conv2d(in_channels, inner, 1)
-        self.phi = nn.Conv2d(in_channels, inner, 1)
-        self.g = nn.Conv2d(in_channels, inner, 1)
-        self.conv_out = nn.Conv2d(inner * len(self.scales), in_channels, 1)
+        self.add_projections('theta', 'phi', 'g')
+        self.conv_out = nn.Conv2d(self.inner_channels * len(scales), in_channels, 1)
         self.reset_parameters()
 
     def branch(self, x: Tensor) -> Tensor:

@@ -29,11 +29,8 @@ class ReLULinearAttention(ContextLayer):
 
     def __init__(self, in_channels: int, reduction: int = 2, num_heads: int = 1) -> None:
         super().__init__(in_channels, reduction, num_heads)
-        inner = self.inner_channels
-        self.queries = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.keys = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.values = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.conv_out = nn.Conv2d(inner, in_channels, 1)
+        self.add_projections('queries', 'keys', 'values', bias=False)
+        self.conv_out = nn.Conv2d(self.inner_channels, in_channels, 1)
         self.reset_parameters()
 
     def branch(self, x: Tensor) -> Tensor:

@@ -36,8 +36,7 @@ class SpatialBiasTerm(ContextLayer):
         num_maps (int): S. Defaults to 3.
         grid (int): r. Defaults to 10.
         stride (int): Defaults to 1.
-        norm_layer (Callable[[int], nn.Module]): Builds a norm of so many channels. Defaults to
-            nn.BatchNorm2d.
+        norm_layer (Callable): Norm of a number of channels. Defaults to nn.BatchNorm2d.
     """
 
     def __init__(
@@ -77,12 +76,7 @@ class SpatialBias(SpatialBiasTerm):
     """``Z = X + W relu(BN(maps(X)))``: the term of Spatial Bias as a layer of its own.
 
     The paper's place for it is inside a bottleneck (``SpatialBiasResNet``); as a layer it can stand
-    where others do and be compared with them.
-
-    Args:
-        in_channels (int): Channels C.
-        num_maps (int): Number S of maps. Defaults to 3.
-        grid (int): Side r of the grid on which they are computed. Defaults to 10.
+    where others do and be compared with them. Args as for :class:`SpatialBiasTerm`.
     """
 
     _abbr_ = 'spatial_bias'

@@ -30,7 +30,7 @@ class SqueezeExcitation(ContextLayer):
     ) -> None:
         super().__init__(in_channels, reduction)
         self.gate_bias = gate_bias
-        self.squeeze = nn.Conv2d(in_channels, self.inner_channels, 1)
+        self.add_projections('squeeze')
         self.conv_out = nn.Conv2d(self.inner_channels, in_channels, 1)
         self.reset_parameters()
 
