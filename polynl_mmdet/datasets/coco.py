@@ -45,7 +45,7 @@ class OrderedCoco(COCO):
         self.dataset['annotations'] = annotations
         super().createIndex()
 
-    def get_ann_ids(self, img_ids: Any = (), *args: Any, **kwargs: Any) -> list:
+    def get_ann_ids(self, img_ids: Any = (), *args, **kwargs) -> list:
         """Return annotation ids as mmdet does; a text is one image id."""
         img_ids = [img_ids] if isinstance(img_ids, str) else img_ids
         return super().get_ann_ids(img_ids, *args, **kwargs)
@@ -60,9 +60,6 @@ class OrderedCoco(COCO):
         """Return category ids, those of ``cat_names`` in their order.
 
         A class that is not in the file gets an id that no annotation has.
-
-        Raises:
-            ValueError: ``cat_names`` is a text, or the file has none of them.
         """
         if not cat_names:
             return super().get_cat_ids(cat_names, sup_names, cat_ids)
@@ -89,9 +86,6 @@ class OrderedCocoDataset(CocoDataset):
 
     In mmdet, label i is the i-th category *of the annotation file* among the classes. The log says
     how many images and objects are read, and what is skipped and why. Args as for CocoDataset.
-
-    Raises:
-        ValueError: The file does not fit the config, or nothing in it can be trained on.
     """
 
     COCOAPI = OrderedCoco
@@ -121,24 +115,18 @@ class OrderedCocoDataset(CocoDataset):
                 # mmdet ignores an object whose mask is invalid, and fails on one without a mask.
                 for instance in instances:
                     instance.setdefault('mask', [])
-                valid = sum(_is_mask(i['mask'], transform.poly2mask) for i in used)
-                self._skipped[f'without a mask (poly2mask={transform.poly2mask})'] += (
-                    len(used) - valid
-                )
+                lacking = [i for i in used if not _is_mask(i['mask'], transform.poly2mask)]
+                reason = f'without a mask (poly2mask={transform.poly2mask})'
+                self._skipped[reason] += len(lacking)
         return data
 
     def filter_data(self) -> list:
-        """Filter images as mmdet does, and log what is left.
-
-        Raises:
-            ValueError: No image is left, or training has objects but can use none.
-        """
+        """Filter images as mmdet does, and log what is left; raise ValueError if nothing is."""
         kept = super().filter_data()
         skipped = ', '.join(f'{n} {reason}' for reason, n in self._skipped.items() if n)
-        report = (
-            f'{self.ann_file}: {len(kept)} of {len(self.data_list)} images, {self._objects} '
-            f'objects{f" (skipped: {skipped})" if skipped else ""}'
-        )
+        skipped = f' (skipped: {skipped})' if skipped else ''
+        images = f'{len(kept)} of {len(self.data_list)} images'
+        report = f'{self.ann_file}: {images}, {self._objects} objects{skipped}'
         unusable = self._objects and self._objects <= sum(self._skipped.values())
         if not kept or (unusable and not self.test_mode):
             raise ValueError(f'{report}: nothing is left; filter_cfg={self.filter_cfg}')

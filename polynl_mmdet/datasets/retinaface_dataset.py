@@ -39,9 +39,6 @@ class RetinaFaceDataset(BaseDetDataset):
             without faces and those whose faces are all ignored. Defaults to None: all are kept.
         **kwargs: As in mmdet's ``BaseDetDataset``; ``metainfo=dict(landmarks=(...))`` for other
             landmarks than the five.
-
-    Raises:
-        ValueError: If the annotation file is malformed, or has no image to train on.
     """
 
     METAINFO = {
@@ -63,14 +60,7 @@ class RetinaFaceDataset(BaseDetDataset):
         super().__init__(*args, data_prefix=data_prefix or {'img': ''}, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the annotation file.
-
-        Returns:
-            list[dict]: One per image: ``img_path``, ``img_id``, ``flip_indices``, ``height`` and
-            ``width`` if the file states them; and of its n faces ``boxes`` (float32, (n, 4)),
-            ``keypoints`` (float32, (n, K, 2)), ``visible`` (float32, (n, K)) and ``ignored``
-            (bool, (n,)).
-        """
+        """Read the annotation file: a dict per image, its faces in arrays."""
         annotations = read_annotations(self.ann_file, self.ann_format)
         for note in annotations.notes:
             print_log(note, logger='current')
@@ -83,12 +73,9 @@ class RetinaFaceDataset(BaseDetDataset):
         ignored = annotations.invalid()
         if self.min_size is not None:
             ignored |= (boxes[:, 2:] - boxes[:, :2] < self.min_size).any(axis=1)
-        faces = {
-            'boxes': boxes.astype(np.float32),
-            'keypoints': keypoints.astype(np.float32),
-            'visible': visible.astype(np.float32),
-            'ignored': ignored,
-        }
+        faces = dict(boxes=boxes, keypoints=keypoints, visible=visible)
+        faces = {key: values.astype(np.float32) for key, values in faces.items()}
+        faces['ignored'] = ignored
         prefix = self.data_prefix.get('img', '')
         data_list = []
         for index, name in enumerate(annotations.names):
@@ -110,24 +97,17 @@ class RetinaFaceDataset(BaseDetDataset):
             return self.data_list
         kept = [info for info in self.data_list if not info['ignored'].all()]
         if not kept:
-            raise ValueError(
-                f'{self.ann_file}: no image has a face to learn from, and filter_empty_gt=True'
-            )
+            reason = 'no image has a face to learn from, and filter_empty_gt=True'
+            raise ValueError(f'{self.ann_file}: {reason}')
         return kept
 
     def check_files(self) -> None:
-        """Check that the images exist, if they are local files.
-
-        Raises:
-            ValueError: An image is missing.
-        """
+        """Raise ValueError if an image, a local file, does not exist."""
         paths = [info['img_path'] for info in map(self.get_data_info, range(len(self)))]
         missing = [path for path in paths if '://' not in path and not osp.isfile(path)]
         if missing and not self.backend_args:
-            raise ValueError(
-                f'{self.ann_file}: {len(missing)} of {len(paths)} images do not exist, such as '
-                f'{missing[0]}'
-            )
+            found = f'{len(missing)} of {len(paths)} images do not exist, such as {missing[0]}'
+            raise ValueError(f'{self.ann_file}: {found}')
 
     def get_data_info(self, idx: int) -> dict:
         """Get an image's information with its ``instances``, as mmdet's datasets give it."""
@@ -150,6 +130,4 @@ def flip_indices(names: list[str]) -> list[int]:
     """Return the order of named landmarks in a mirror: left and right change places."""
     other = {'left': 'right', 'right': 'left'}
     mirrored = [re.sub('left|right', lambda found: other[found[0]], name) for name in names]
-    return [
-        names.index(name if name in names else names[index]) for index, name in enumerate(mirrored)
-    ]
+    return [names.index(new if new in names else old) for new, old in zip(mirrored, names)]

@@ -23,9 +23,6 @@ class OrderedCocoMetric(CocoMetric):
     and categories are numbered in that order for the evaluation. Result files have the ids of the
     annotation file. Without any detection there are no figures, as in mmdet, and mmengine
     skips the choice of the best checkpoint. Args as for CocoMetric.
-
-    Raises:
-        ValueError: The annotation file has none of the classes.
     """
 
     def __init__(self, ann_file: str | None = None, *args: Any, **kwargs: Any) -> None:
@@ -45,14 +42,7 @@ class OrderedCocoMetric(CocoMetric):
             )
 
     def compute_metrics(self, results: Sequence) -> dict:
-        """Compute mmdet's metrics.
-
-        Args:
-            results (Sequence[tuple[dict, dict]]): Ground truth and prediction per image.
-
-        Returns:
-            dict[str, float]: For example 'bbox_mAP' and 'segm_mAP_50'.
-        """
+        """Compute mmdet's metrics of (ground truth, prediction) per image."""
         if isinstance(self._coco_api, OrderedCoco):
             self._number()
         if self._numbers is not None:

@@ -28,9 +28,6 @@ class FaceLandmarkMetric(BaseMetric):
         norm_points (tuple[int, int]): The two landmarks whose distance is the unit. Defaults to
             (0, 1), the eyes.
         **kwargs: As in mmengine's ``BaseMetric``.
-
-    Raises:
-        ValueError: If a data sample has no landmarks, predicted or annotated.
     """
 
     default_prefix = 'face_landmarks'

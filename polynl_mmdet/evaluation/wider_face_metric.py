@@ -37,10 +37,6 @@ class WIDERFaceMetric(BaseMetric):
             have one ``EVENT/NAME``. Defaults to None: none are written.
         format_only (bool): Only write the predictions. Defaults to False.
         **kwargs: As in mmengine's ``BaseMetric``.
-
-    Raises:
-        ValueError: If the arguments do not fit each other, the ground truth cannot be read, or a
-            prediction is not a box with a score.
     """
 
     default_prefix = 'wider_face'
@@ -70,11 +66,7 @@ class WIDERFaceMetric(BaseMetric):
         self.ground_truth = None if format_only else read_ground_truth(gt_dir)
 
     def check_dataset(self, dataset: BaseDataset) -> None:
-        """Compare the images of a dataset with the ground truth, before the first step.
-
-        Raises:
-            ValueError: If the ground truth has none of the images.
-        """
+        """Raise ValueError if the ground truth has none of a dataset's images."""
         if self.ground_truth is None:
             return
         names = _image_names([dataset.get_data_info(i)['img_path'] for i in range(len(dataset))])
@@ -114,17 +106,13 @@ class WIDERFaceMetric(BaseMetric):
             return {}
         scores = score_wider_face(predictions, self.ground_truth, self.iou_thr, self.subset)
         if scores.unmatched:
+            effect = f'and do not count: {", ".join(scores.unmatched[:20])}'
             print_log(
-                f'{len(scores.unmatched)} images are not in the ground truth and do not count: '
-                + ', '.join(scores.unmatched[:20]),
-                logger='current',
+                f'{len(scores.unmatched)} images are not in the ground truth {effect}', 'current'
             )
         if scores.missing and not self.subset:
-            print_log(
-                f'{scores.missing} images of the ground truth were not tested and count as '
-                'images without detections',
-                logger='current',
-            )
+            effect = 'were not tested and count as images without detections'
+            print_log(f'{scores.missing} images of the ground truth {effect}', logger='current')
         return scores.ap
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from mmdet.registry import VISUALIZERS
 from mmdet.visualization import DetLocalVisualizer
@@ -18,27 +16,12 @@ BOX_COLOR = (60, 255, 60)
 class FaceVisualizer(DetLocalVisualizer):
     """mmdet's DetLocalVisualizer for faces, annotated or detected.
 
-    Scores are drawn above the boxes and hide nothing of the faces; landmarks are dots.
-
-    Args:
-        point_colors (Sequence[tuple[int]]): RGB of each landmark. Defaults to
-            :data:`LANDMARK_COLORS`.
-        bbox_color (tuple[int]): RGB of boxes. Defaults to green.
-        line_width (float): Line width of boxes in pixels. Defaults to 1.5.
-        **kwargs: As for DetLocalVisualizer.
+    Scores are drawn above the boxes and hide nothing of the faces; landmarks are dots. Args as for
+    DetLocalVisualizer.
     """
 
-    def __init__(
-        self,
-        name: str = 'visualizer',
-        *args,
-        point_colors: Sequence[tuple[int, int, int]] = LANDMARK_COLORS,
-        bbox_color: tuple[int, int, int] = BOX_COLOR,
-        line_width: float = 1.5,
-        **kwargs,
-    ) -> None:
-        super().__init__(name, *args, bbox_color=bbox_color, line_width=line_width, **kwargs)
-        self.point_colors = point_colors
+    def __init__(self, name: str = 'visualizer', *args, **kwargs) -> None:
+        super().__init__(name, *args, **{'bbox_color': BOX_COLOR, 'line_width': 1.5, **kwargs})
 
     def _draw_instances(
         self,
@@ -80,7 +63,7 @@ class FaceVisualizer(DetLocalVisualizer):
         for index in range(points.shape[1]):
             shown = visible[:, index]
             if shown.any():
-                color = self.point_colors[index % len(self.point_colors)]
+                color = LANDMARK_COLORS[index % len(LANDMARK_COLORS)]
                 self.draw_circles(
                     points[shown, index],
                     radii[shown],

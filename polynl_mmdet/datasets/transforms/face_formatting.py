@@ -13,10 +13,8 @@ from polynl_mmdet.datasets.transforms.face_geometry import FLIP_INDICES
 class LoadFaceAnnotations(LoadAnnotations):
     """mmdet's ``LoadAnnotations`` for boxes, plus the landmarks of ``RetinaFaceDataset``.
 
-    Added keys, beside those of mmdet (``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags``):
-
-    - gt_keypoints (np.float32, shape (n, K, 2)): x, y in pixels
-    - gt_keypoints_visible (np.float32, shape (n, K)): 1 where the landmark is annotated
+    They are ``gt_keypoints`` (float32, (n, K, 2)), x, y in pixels, and ``gt_keypoints_visible``
+    (float32, (n, K)), 1 where the landmark is annotated.
     """
 
     def transform(self, results: dict) -> dict:

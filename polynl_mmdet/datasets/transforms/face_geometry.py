@@ -44,10 +44,8 @@ class FaceRandomFlip(RandomFlip):
         super()._flip(results)
         if 'gt_keypoints' not in results:
             return
-        direction = results['flip_direction']
-        keypoints = self._flip_keypoints(
-            results['gt_keypoints'], results['img'].shape[:2], direction
-        )
+        direction, shape = results['flip_direction'], results['img'].shape[:2]
+        keypoints = self._flip_keypoints(results['gt_keypoints'], shape, direction)
         visible = results['gt_keypoints_visible']
         if direction != 'diagonal':
             order = list(results.get('flip_indices', FLIP_INDICES))

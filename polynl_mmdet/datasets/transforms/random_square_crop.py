@@ -27,9 +27,6 @@ class RandomSquareCrop(BaseTransform):
         scale_range (tuple[float, float]): Min and max side, relative to the shorter edge, in
             (0, 1]. Defaults to (0.3, 1.0).
         max_tries (int): Crops drawn before one is placed on a face. Defaults to 50.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale_range: tuple[float, float] = (0.3, 1.0), max_tries: int = 50) -> None:
@@ -44,26 +41,18 @@ class RandomSquareCrop(BaseTransform):
     def _draw_crop(
         self, width: int, height: int, centres: np.ndarray | None
     ) -> tuple[int, int, int]:
-        """Draw left, top and side of a crop that contains one of the centres, if there are any.
-
-        Args:
-            width (int): Width of the image in pixels.
-            height (int): Height of the image in pixels.
-            centres (np.ndarray, optional): Centres inside the image, shape (n, 2), in pixels.
-        """
+        """Draw left, top and side of a crop that contains one of the centres, if there are any."""
         for _ in range(self.max_tries):
             side = self._draw_side(width, height)
-            corner = np.array(
-                [np.random.randint(width - side + 1), np.random.randint(height - side + 1)]
-            )
-            if centres is None or _inside(centres, corner, side).any():
-                return int(corner[0]), int(corner[1]), side
+            corner = [np.random.randint(length - side + 1) for length in (width, height)]
+            if centres is None or _inside(centres, np.array(corner), side).any():
+                return (*corner, side)
         centre = np.floor(centres[np.random.randint(len(centres))]).astype(int)
         side = self._draw_side(width, height)
         low = np.maximum(centre - side + 1, 0)
         high = np.minimum(centre, np.array([width, height]) - side)
         left, top = (np.random.randint(a, b + 1) for a, b in zip(low, high))
-        return int(left), int(top), side
+        return left, top, side
 
     def _draw_side(self, width: int, height: int) -> int:
         shorter = min(width, height)
@@ -100,9 +89,6 @@ class RandomSquareCrop(BaseTransform):
                 corner = np.array([left, top], dtype=np.float32)
                 results['gt_keypoints'] = results['gt_keypoints'][kept] - corner
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(scale_range={self.scale_range}, max_tries={self.max_tries})'
 
 
 def _inside(points: np.ndarray, corner: np.ndarray, size: np.ndarray | int) -> np.ndarray:
