@@ -24,14 +24,7 @@ from polynl_mmdet.models.config_check import check_model, replaced_lists
 
 
 def mmdet_tool(name: str) -> Path:
-    """Find a tool of the installed mmdet, in its ``.mim/tools`` or a checkout's ``tools``.
-
-    Args:
-        name (str): The file name, for example 'train.py'.
-
-    Raises:
-        InputError: mmdet came without its tools.
-    """
+    """Find a tool of the installed mmdet, in its ``.mim/tools`` or a checkout's ``tools``."""
     package = Path(mmdet.__file__).parent
     for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
         if (folder / name).is_file():
@@ -40,11 +33,7 @@ def mmdet_tool(name: str) -> Path:
 
 
 def run(name: str) -> None:
-    """Run mmdet's train.py or test.py with the command line of this process.
-
-    Args:
-        name (str): 'train.py' or 'test.py'.
-    """
+    """Run mmdet's train.py or test.py with the command line of this process."""
     with one_line_errors():
         force_weights_only()
         spec = importlib.util.spec_from_file_location('mmdet_tool', mmdet_tool(name))
@@ -73,11 +62,8 @@ def run(name: str) -> None:
 def join_cpu_processes(args: argparse.Namespace, cfg: Config) -> None:
     """Join the launcher's processes by gloo, where mmengine would ask for CUDA devices.
 
-    mmengine keeps a process group that exists, and ``device_ids=None`` makes a wrapper for CPUs.
-
-    Args:
-        args (argparse.Namespace): The tool's arguments; ``cfg_options`` is completed.
-        cfg (Config): The config that they name.
+    mmengine keeps a process group that exists, and ``device_ids=None`` makes a wrapper for CPUs:
+    ``args.cfg_options`` gets it.
     """
     torch.distributed.init_process_group('gloo')
     wrapper = dict(device_ids=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
@@ -19,17 +20,20 @@ class InputError(ValueError):
 def one_line_errors() -> Iterator[None]:
     """End a tool at an InputError, or a ValueError of this package, in one line and with status 2.
 
-    Other errors keep their traceback.
+    Other errors keep their traceback. mmengine imports pkg_resources again for each package that a
+    ``_base_`` names; its warning at the first time is enough.
     """
-    try:
-        yield
-    except Exception as error:
-        message = _own_message(error)
-        if message is None:
-            raise
-        sys.stdout.flush()
-        print(f'error: {message}', file=sys.stderr)
-        raise SystemExit(2) from None
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+        try:
+            yield
+        except Exception as error:
+            message = _own_message(error)
+            if message is None:
+                raise
+            sys.stdout.flush()
+            print(f'error: {message}', file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 def _own_message(error: BaseException | None) -> str | None:

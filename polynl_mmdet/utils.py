@@ -6,11 +6,7 @@ import warnings
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
-    """Register all modules of mmdet and of this package.
-
-    Args:
-        init_default_scope (bool): Whether mmdet becomes the default scope. Defaults to True.
-    """
+    """Register all modules of mmdet, as the default scope if asked, and of this package."""
     import mmdet.utils
 
     import polynl_mmdet  # noqa: F401

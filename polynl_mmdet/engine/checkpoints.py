@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,6 @@ def force_weights_only() -> None:
 def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> Any:
     """Load a local checkpoint as ``torch.load`` does: since torch 2.6 without running code.
 
-    Args:
-        filename (str or Path): The file. '~' is expanded.
-        map_location: As for ``torch.load``. Defaults to 'cpu'.
-
-    Returns:
-        Any: The content of the file.
-
     Raises:
         ValueError: The file is missing, damaged, or holds more than tensors and plain values.
     """
@@ -82,7 +75,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def check_loaded(model: nn.Module, state_dict: Mapping, source: str = 'checkpoint') -> None:
-    """Raise an error if less than half of a model's weights are in a state dict.
+    """Raise ValueError if a state dict has less than half of a model's weights, in their shapes.
 
     mmengine loads what fits and logs the rest. Layers that are inserted into a trained detector
     (this package's and mmcv's context layers) are not counted.
@@ -91,9 +84,6 @@ def check_loaded(model: nn.Module, state_dict: Mapping, source: str = 'checkpoin
         model (nn.Module): The model to load into.
         state_dict (Mapping): Weights by name. A prefix 'module.' is ignored, as by mmengine.
         source (str): The file, for the error. Defaults to 'checkpoint'.
-
-    Raises:
-        ValueError: Less than half of the weights are there with the shape of the model's.
     """
     inserted = tuple(
         f'{name}.'
@@ -123,12 +113,8 @@ def check_loaded(model: nn.Module, state_dict: Mapping, source: str = 'checkpoin
         ('of another shape', [k for k in needed if k in shapes and shapes[k] != needed[k]]),
         ('not in the model', [k for k in shapes if k not in needed and not k.startswith(inserted)]),
     ):
-        message += f'; {len(keys)} {label}{_shorten(keys)}'
+        shown = f' ({", ".join(keys[:2])}{", ..." if len(keys) > 2 else ""})' if keys else ''
+        message += f'; {len(keys)} {label}{shown}'
     if any(re.match(_RETINAFACE_KEYS, key) for key in state_dict):
         message += '. Convert a checkpoint of Pytorch_Retinaface by tools/convert_retinaface.py'
     raise ValueError(message)
-
-
-def _shorten(keys: Iterable[str]) -> str:
-    keys = list(keys)
-    return f' ({", ".join(keys[:2])}{", ..." if len(keys) > 2 else ""})' if keys else ''

@@ -37,11 +37,7 @@ class ConsistencyHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Compare model, data sets and evaluators.
-
-        Raises:
-            ValueError: Two of them do not fit.
-        """
+        """Raise ValueError if model, data sets and evaluators do not fit."""
         if is_main_process():
             _repair_last_checkpoint(Path(runner.work_dir))
         barrier()
@@ -50,29 +46,24 @@ class ConsistencyHook(Hook):
         for name, dataset in datasets.items():
             for part in _parts(dataset):
                 check_num_classes(_bare(runner.model), part, name)
+                if name != 'train' and hasattr(part, 'check_files'):
+                    part.check_files()
             classes = {name: _classes(dataset), 'train': _classes(datasets.get('train'))}
             if all(classes.values()) and len(set(classes.values())) > 1:
                 found = ' and '.join(f'{key} {value}' for key, value in classes.items())
                 raise ValueError(f'got different classes, expected the same: {found}')
             evaluator = getattr(getattr(runner, f'_{name}_loop'), 'evaluator', None)
-            for part in _parts(dataset):
-                if name != 'train' and hasattr(part, 'check_files'):
-                    part.check_files()
             for metric in getattr(evaluator, 'metrics', []):
                 if hasattr(metric, 'check_dataset'):
                     metric.check_dataset(dataset)
                 # A metric that has evaluated before has numbered its index.
                 evaluated = getattr(metric, '_numbers', None)
                 if getattr(metric, '_coco_api', None) is not None and not evaluated:
-                    check_images(metric, dataset, name)
-                    check_labels(metric, [*train, *_parts(dataset)], name)
+                    _check_images(metric, dataset, name)
+                    _check_labels(metric, [*train, *_parts(dataset)], name)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare what is loaded with the model and the classes.
-
-        Raises:
-            ValueError: Less than half of the model's weights are filled.
-        """
+        """Raise ValueError if most weights do not fit the model; warn of other classes."""
         state_dict = checkpoint.get('state_dict', checkpoint)
         check_loaded(_bare(runner.model), state_dict, str(runner._load_from or 'checkpoint'))
         lacking = [key for key in ('optimizer', 'param_schedulers') if key not in checkpoint]
@@ -92,15 +83,12 @@ class ConsistencyHook(Hook):
 
 
 def check_num_classes(model: nn.Module, dataset: Any, name: str = 'train') -> None:
-    """Compare ``num_classes`` of all box and mask heads with a data set's classes.
+    """Raise ValueError if ``num_classes`` of a head is not the number of a data set's classes.
 
     Args:
         model (nn.Module): A detector.
         dataset (Dataset): With ``metainfo['classes']``, or nothing is checked.
         name (str): 'train', 'val' or 'test', for the error. Defaults to 'train'.
-
-    Raises:
-        ValueError: They differ.
     """
     classes = _classes(dataset)
     # Panoptic data sets count things and stuff; in an open vocabulary classes are prompts.
@@ -124,21 +112,11 @@ def check_num_classes(model: nn.Module, dataset: Any, name: str = 'train') -> No
         )
 
 
-def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
-    """Compare a data set's images with the annotation file of its evaluator.
-
-    Args:
-        metric (CocoMetric): mmdet's metric or a subclass.
-        dataset (Dataset): The data set that it evaluates.
-        name (str): 'val' or 'test', for the error.
-
-    Raises:
-        ValueError: The file misses an image, or has other images or boxes for the same ids.
-    """
+def _check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
+    """Raise ValueError if an evaluator's file lacks an image, or has others for the same ids."""
     coco, seen, boxes, truth = metric._coco_api, set(), set(), set()
     for part in _parts(dataset):
-        for index in range(len(part)):
-            info = part.get_data_info(index)
+        for info in map(part.get_data_info, range(len(part))):
             key, path = info.get('img_id'), info.get('img_path')
             file = coco.imgs.get(key, {}).get('file_name', 'missing')
             if file and os.path.basename(file) != os.path.basename(path):
@@ -163,18 +141,10 @@ def check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
         )
 
 
-def check_labels(metric: CocoMetric, datasets: list, name: str) -> None:
-    """Compare the order of classes in a metric with that in data sets.
+def _check_labels(metric: CocoMetric, datasets: list, name: str) -> None:
+    """Raise ValueError if a label is another class in a metric than in a data set.
 
     mmdet's CocoDataset and CocoMetric use the order of their annotation file.
-
-    Args:
-        metric (CocoMetric): mmdet's metric or a subclass.
-        datasets (list[Dataset]): The data sets of training and of evaluation.
-        name (str): 'val' or 'test', for the error.
-
-    Raises:
-        ValueError: A label is another class in one of them.
     """
     for dataset in datasets:
         ids = metric._coco_api.get_cat_ids(cat_names=_classes(dataset))
@@ -192,11 +162,7 @@ def check_labels(metric: CocoMetric, datasets: list, name: str) -> None:
 
 
 def _repair_last_checkpoint(work_dir: Path) -> None:
-    """Let mmengine's ``last_checkpoint`` name a file that exists.
-
-    mmengine writes this file after the checkpoint, and not atomically: a run that is killed in
-    between leaves it empty or with an older name.
-    """
+    """Let ``last_checkpoint`` name a file that exists; a run that is killed may leave it empty."""
     pointer = work_dir / 'last_checkpoint'
     named = pointer.read_text().strip() if pointer.is_file() else ''
     if '://' in named or os.path.isfile(named):
@@ -224,8 +190,7 @@ def _datasets(runner: Runner) -> dict:
 
 def _parts(dataset: Any) -> Iterator[Any]:
     """Yield the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
-    inside = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    for part in inside:
+    for part in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
         if part is not None:
             yield from _parts(part)
         elif dataset is not None:
