@@ -10,17 +10,21 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import warnings
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from tqdm import tqdm
 
 from demo.files import is_drawn
 from demo.toy_coco import make_toy_coco
 from demo.toy_wider import make_toy_wider
 from polynl_mmdet.errors import one_line_errors
-from tools.report_run import ProgressHook, output_to, report
+from tools.report_run import report
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'demo'
 # Work folder, config, how to draw its data, side of an image, test-time augmentation.
@@ -57,6 +61,40 @@ YOURS = {
 }
 
 
+class ProgressHook(Hook):
+    """Show a training as a progress bar."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the bar."""
+        self.bar = tqdm(
+            desc='training',
+            total=runner.max_iters,
+            file=sys.__stderr__,
+            mininterval=0.5 if sys.__stderr__.isatty() else 30,
+            bar_format='{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}, '
+            'elapsed {elapsed}, ETA {remaining}{postfix}',
+        )
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        """Count the iteration and show its loss."""
+        self.bar.set_postfix_str(f'loss {float(outputs["loss"]):.3f}', refresh=False)
+        self.bar.update()
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()
+
+
+@contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Write what is printed into a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = log.open('w', encoding='utf-8')  # mmengine's logger keeps it
+    with redirect_stdout(file), redirect_stderr(file):
+        yield
+    file.flush()
+
+
 def train(cfg: Config, work_dir: Path) -> None:
     """Train from scratch; mmengine's output goes into a file."""
     cfg.work_dir = str(work_dir)
@@ -78,24 +116,24 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, help="default: the config's")
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/demo or demo-face')
     args = parser.parse_args()
-    warnings.filterwarnings('ignore', message='pkg_resources')  # once at the import is enough
     folder, config, draw, size, tta = DEMOS[args.demo]
     work_dir = args.work_dir or Path(folder)
-    cfg = Config.fromfile(config)
-    cfg.randomness.seed = args.seed
-    if args.epochs:
-        cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
-        cfg.param_scheduler[1].update(T_max=args.epochs, end=args.epochs)
-        cfg.default_hooks.checkpoint.interval = args.epochs
     settings = dict(train=args.train, val=args.val, seed=args.seed, size=size)
     with one_line_errors():
+        cfg = Config.fromfile(config)
+        cfg.randomness.seed = args.seed
+        if args.epochs:
+            cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
+            cfg.param_scheduler[1].update(T_max=args.epochs, end=args.epochs)
+            cfg.default_hooks.checkpoint.interval = args.epochs
         data = Path(cfg.data_root)
         if not is_drawn(data, **settings):
             draw(data, **settings)
         shutil.rmtree(work_dir, ignore_errors=True)
         print(f'{config.stem}, log: {work_dir / "train.log"}', flush=True)
         train(cfg, work_dir)
-        metrics = report(work_dir, tta=tta)
+        with output_to(work_dir / 'test.log'):
+            metrics = report(work_dir, tta=tta)
     figures = [f'{name} {metrics[key]:.3f}' for key, name in SHOWN.items() if key in metrics]
     print(f'{args.val} test images: {", ".join(figures)}\n({MEANING[args.demo]})')
     print(f'annotation left, prediction right: {work_dir}/report/images.jpg')

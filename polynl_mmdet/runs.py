@@ -16,15 +16,9 @@ from polynl_mmdet.errors import InputError
 def read_log(work_dir: Path) -> tuple[list[dict], list[dict]]:
     """Read the losses and the validation results of a training and its resumes.
 
-    Args:
-        work_dir (Path): The ``work_dir`` of mmengine's Runner.
-
     Returns:
         tuple: Training records (``step`` counts iterations, ``loss``, ``time``, ...) and validation
         records (``step`` counts epochs, or iterations in an iteration-based training), by step.
-
-    Raises:
-        InputError: No training has logged into the folder.
     """
     training: dict[int, dict] = {}
     validation: dict[int, dict] = {}
@@ -34,11 +28,17 @@ def read_log(work_dir: Path) -> tuple[list[dict], list[dict]]:
             (training if 'loss' in record else validation)[record['step']] = record
     if not training:
         raise InputError(f'{work_dir}: no training log */vis_data/scalars.json with losses')
-    return _by_step(training), _by_step(validation)
+    return [training[step] for step in sorted(training)], [
+        validation[step] for step in sorted(validation)
+    ]
 
 
-def _by_step(records: dict[int, dict]) -> list[dict]:
-    return [records[step] for step in sorted(records)]
+def config_of(work_dir: Path) -> Path:
+    """Return the config that a training wrote into its folder."""
+    configs = sorted(work_dir.glob('*.py'))
+    if len(configs) != 1:
+        raise InputError(f'{work_dir}: got {len(configs)} configs *.py, expected 1')
+    return configs[0]
 
 
 def ap_keys(validation: list[dict]) -> list[str]:
@@ -63,23 +63,14 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def paired_difference(
-    values: Sequence[float], baseline: Sequence[float], confidence: float = 0.95
+    values: Sequence[float], baseline: Sequence[float]
 ) -> tuple[float, float, float]:
-    """Mean difference of paired runs and its Student t interval.
-
-    Args:
-        values (Sequence[float]): One per seed.
-        baseline (Sequence[float]): The control's, with the same seeds in the same order.
-        confidence (float): Defaults to 0.95.
-
-    Returns:
-        tuple: Mean difference, lower and upper end; ends are nan with fewer than two pairs.
-    """
+    """Mean difference of paired runs and its 95 % Student t interval, nan for fewer than two."""
     differences = [value - other for value, other in zip(values, baseline)]
     count, mean = len(differences), statistics.mean(differences)
     if count < 2:
         return mean, math.nan, math.nan
-    half = t.ppf((1 + confidence) / 2, count - 1) * statistics.stdev(differences) / count**0.5
+    half = t.ppf(0.975, count - 1) * statistics.stdev(differences) / count**0.5
     return mean, mean - half, mean + half
 
 

@@ -61,8 +61,8 @@ class Report:
         print(*(f'{"":<10} {line}' for line in lines), sep='\n')
 
 
-def check_images(report: Report, root: Path, split: str, workers: int) -> set[str] | None:
-    """Count the images of a split and, with workers, decode them; return their names."""
+def check_images(report: Report, root: Path, split: str, decode: bool) -> set[str] | None:
+    """Count the images of a split and decode them; return their names."""
     name = f'WIDER_{split}/images'
     folder, problems = root / name, []
     nested = root / f'WIDER_{split}' / name
@@ -73,8 +73,8 @@ def check_images(report: Report, root: Path, split: str, workers: int) -> set[st
         report.missing(name, f'WIDER_{split}.zip from {HOME}', optional=split == 'test')
         return None
     files = sorted(path for path in folder.glob('*/*') if path.suffix.lower() in ('.jpg', '.jpeg'))
-    if workers and files:
-        with ThreadPoolExecutor(workers) as pool:
+    if decode and files:
+        with ThreadPoolExecutor(4) as pool:
             defects = pool.map(find_defect, files)
             defects = tqdm(defects, f'Decoding {name}', len(files), leave=False, unit='image')
             problems += [f'{f.relative_to(root)}: {why}' for f, why in zip(files, defects) if why]
@@ -137,14 +137,10 @@ def check_ground_truth(report: Report, root: Path) -> None:
     except ValueError as error:
         report.part(name, [], [str(error)])
         return
-    counts = [
-        ('images', len(truth.images), IMAGES['val']),
-        ('faces', len(truth.boxes), FACES['val']),
-    ]
-    counts += [
-        (f'faces of {setting}', int(counted.sum()), SETTING_FACES[setting])
-        for setting, counted in truth.counted.items()
-    ]
+    counts = [('images', len(truth.images), IMAGES['val'])]
+    counts.append(('faces', len(truth.boxes), FACES['val']))
+    for setting, counted in truth.counted.items():
+        counts.append((f'faces of {setting}', int(counted.sum()), SETTING_FACES[setting]))
     report.part(name, counts, [])
 
 
@@ -155,15 +151,12 @@ def main() -> int:
     )
     parser.add_argument('root', type=Path, metavar='ROOT', help='folder that holds WIDER_train ...')
     parser.add_argument('--no-decode', action='store_true', help='count images without reading')
-    parser.add_argument('--workers', type=int, default=4, help='threads that decode (default: 4)')
     args = parser.parse_args()
-    if args.workers < 1:
-        raise InputError(f'--workers: got {args.workers}, expected at least 1')
     if not args.root.is_dir():
         raise InputError(f'{args.root}: no such folder')
     report = Report()
     for split in IMAGES:
-        images = check_images(report, args.root, split, 0 if args.no_decode else args.workers)
+        images = check_images(report, args.root, split, not args.no_decode)
         if split in FACES:
             for name in (
                 f'wider_face_split/wider_face_{split}_bbx_gt.txt',

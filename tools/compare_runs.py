@@ -13,22 +13,33 @@ from __future__ import annotations
 
 import argparse
 import glob
-import pickle
 import runpy
 import statistics
-import sys
-import zipfile
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-if __name__ == '__main__':  # start fast: nothing here needs them
-    sys.modules.update(dict.fromkeys(('mmengine', 'mmcv', 'mmdet')))
 
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('groups', nargs='+', metavar='[NAME:]FOLDER')
+    parser.add_argument('--metric', help='key of the AP in the log (default: the main one)')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='plot AP over the epochs')
+    return parser.parse_args(args)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help, before the slow imports
+
+from matplotlib.figure import Figure
+
+from polynl_mmdet.engine import load_checkpoint
 from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.runs import (
     ap_keys,
+    config_of,
     markdown,
     mean_and_spread,
     paired_difference,
@@ -41,80 +52,23 @@ BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 @dataclass
 class Run:
-    """A training.
+    """A training."""
 
-    Attributes:
-        folder (Path): Its work folder.
-        seed (int or None): ``randomness.seed`` of its config.
-        aps (dict): AP by epoch (or iteration).
-        step_s (float): Median seconds per training iteration.
-        image_ms (float or None): Milliseconds per validation image.
-        parameters (int or None): In the model of the last checkpoint.
-    """
-
-    folder: Path
     seed: int | None
-    aps: dict[int, float]
-    step_s: float
-    image_ms: float | None
-    parameters: int | None
-
-
-class _ShapeUnpickler(pickle.Unpickler):
-    """Reads the shapes in a checkpoint; no other class or function is imported."""
-
-    class Anything:
-        """Stands in for every other object."""
-
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            pass
-
-        def __setstate__(self, state: object) -> None:
-            pass
-
-        def __setitem__(self, key: object, value: object) -> None:
-            pass
-
-        append = extend = __call__ = __init__
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name in ('_rebuild_tensor_v2', '_rebuild_parameter'):
-            return lambda storage, offset=0, shape=(), *_: shape or storage
-        return OrderedDict if name == 'OrderedDict' else self.Anything
-
-    def persistent_load(self, pid: object) -> tuple:
-        return ()
+    aps: dict[int, float]  # by epoch (or iteration)
+    step_s: float  # median seconds per training iteration
+    image_ms: float | None  # milliseconds per validation image
+    parameters: int | None  # of the last checkpoint
 
 
 def count_parameters(checkpoint: Path) -> int:
     """Count the parameters of a checkpoint's ``state_dict``, without BatchNorm's statistics."""
-    with zipfile.ZipFile(checkpoint) as archive:
-        name = next(name for name in archive.namelist() if name.endswith('data.pkl'))
-        with archive.open(name) as file:
-            content = _ShapeUnpickler(file).load()
-    total = 0
-    for name, shape in content['state_dict'].items():
-        if not name.endswith(BUFFERS):
-            size = 1
-            for side in shape:
-                size *= side
-            total += size
-    return total
+    weights = load_checkpoint(checkpoint)['state_dict']
+    return sum(weight.numel() for name, weight in weights.items() if not name.endswith(BUFFERS))
 
 
 def read_run(folder: Path, metric: str | None) -> tuple[Run, str]:
-    """Read a work folder.
-
-    Args:
-        folder (Path): Of a training.
-        metric (str, optional): Key of the AP. Defaults to the log's main one.
-
-    Returns:
-        tuple: The run and the key of its AP.
-
-    Raises:
-        InputError: There is no log, no validation or no such metric.
-    """
+    """Read a work folder; return the run and the key of its AP, by default the log's main one."""
     training, validation = read_log(folder)
     keys = ap_keys(validation)
     if not keys and not metric:
@@ -128,7 +82,6 @@ def read_run(folder: Path, metric: str | None) -> tuple[Run, str]:
     batch = config.get('val_dataloader', {}).get('batch_size', 1)
     checkpoints = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime)
     run = Run(
-        folder,
         config.get('randomness', {}).get('seed'),
         aps,
         statistics.median(record['time'] for record in training),
@@ -136,14 +89,6 @@ def read_run(folder: Path, metric: str | None) -> tuple[Run, str]:
         count_parameters(checkpoints[-1]) if checkpoints else None,
     )
     return run, metric
-
-
-def config_of(folder: Path) -> Path:
-    """Path: the config that the training wrote into its folder."""
-    configs = sorted(folder.glob('*.py'))
-    if len(configs) != 1:
-        raise InputError(f'{folder}: got {len(configs)} configs *.py, expected 1')
-    return configs[0]
 
 
 def read_groups(words: list[str], metric: str | None) -> tuple[dict[str, list[Run]], str]:
@@ -199,12 +144,8 @@ def _median(values: list[float | None], form: str) -> str:
 
 def plot(groups: dict[str, list[Run]], metric: str, out: Path) -> None:
     """Plot AP over the epochs: the mean over the seeds, and their range."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout='constrained')
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axis = figure.subplots()
     for name, runs in groups.items():
         steps = sorted(set.intersection(*(set(run.aps) for run in runs)))
         values = [[run.aps[step] for run in runs] for step in steps]
@@ -220,24 +161,17 @@ def plot(groups: dict[str, list[Run]], metric: str, out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Print the table of the command line's groups."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('groups', nargs='+', metavar='[NAME:]FOLDER')
-    parser.add_argument('--metric', help='key of the AP in the log (default: the main one)')
-    parser.add_argument('--plot', type=Path, metavar='FILE', help='plot AP over the epochs')
-    args = parser.parse_args()
-    with one_line_errors():
-        groups, metric = read_groups(args.groups, args.metric)
-        first, *others = groups
-        print(f'{metric}, mean ± standard deviation over the seeds\n\n{table(groups)}')
-        if others:
-            print(f'\ndifference: last AP minus that of {first}, paired by seed')
-        if args.plot:
-            plot(groups, metric, args.plot)
+    groups, metric = read_groups(args.groups, args.metric)
+    first, *others = groups
+    print(f'{metric}, mean ± standard deviation over the seeds\n\n{table(groups)}')
+    if others:
+        print(f'\ndifference: last AP minus that of {first}, paired by seed')
+    if args.plot:
+        plot(groups, metric, args.plot)
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main(parse_args())

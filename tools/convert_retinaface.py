@@ -12,9 +12,25 @@ not filled; either is an error unless --allow-incomplete is given.
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 from pathlib import Path
+
+
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('src', help='state dict of the PyTorch RetinaFace')
+    parser.add_argument('out', type=Path, help='checkpoint to write')
+    parser.add_argument('--config', help='config of the model (default: by the backbone in SRC)')
+    parser.add_argument('--allow-incomplete', action='store_true', help='write OUT all the same')
+    parser.add_argument('--trust', action='store_true', help='run the code that is in SRC')
+    return parser.parse_args(args)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help, before the slow imports
 
 import torch
 from mmdet.registry import MODELS
@@ -22,7 +38,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from torch import Tensor, nn
 
-import polynl_mmdet
+from polynl_mmdet import __version__
 from polynl_mmdet.errors import InputError, one_line_errors
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / 'configs' / 'retinaface'
@@ -42,12 +58,6 @@ DEPTHWISE = {
     '4': 'pointwise_conv.bn',
 }
 HEADS = {'Class': 'cls', 'Bbox': 'reg', 'Landmark': 'landmark'}
-
-
-def _level(one_based: str) -> int:
-    return int(one_based) - 1
-
-
 # Pattern of a source key, and the key in this project's models; the last group is the parameter.
 RULES = (
     (r'body\.stage1\.0\.([01])\.(\w+)', lambda m: f'backbone.stage1.0.{CONV_BN[m[1]]}.{m[2]}'),
@@ -58,16 +68,16 @@ RULES = (
     (r'body\.((?:conv1|bn1|layer\d)\..+)', lambda m: f'backbone.{m[1]}'),
     (
         r'fpn\.output(\d)\.([01])\.(\w+)',
-        lambda m: f'neck.0.lateral_convs.{_level(m[1])}.{CONV_BN[m[2]]}.{m[3]}',
+        lambda m: f'neck.0.lateral_convs.{int(m[1]) - 1}.{CONV_BN[m[2]]}.{m[3]}',
     ),
     (
         r'fpn\.merge(\d)\.([01])\.(\w+)',
-        lambda m: f'neck.0.merge_convs.{_level(m[1])}.{CONV_BN[m[2]]}.{m[3]}',
+        lambda m: f'neck.0.merge_convs.{int(m[1]) - 1}.{CONV_BN[m[2]]}.{m[3]}',
     ),
     (
         r'ssh(\d)\.conv(\d)[xX]\2(_\d)?\.([01])\.(\w+)',
         lambda m: (
-            f'neck.1.levels.{_level(m[1])}.conv{m[2]}x{m[2]}{m[3] or ""}.{CONV_BN[m[4]]}.{m[5]}'
+            f'neck.1.levels.{int(m[1]) - 1}.conv{m[2]}x{m[2]}{m[3] or ""}.{CONV_BN[m[4]]}.{m[5]}'
         ),
     ),
     (
@@ -90,32 +100,25 @@ def load_source(path: str, trust: bool = False) -> dict[str, Tensor]:
         raise InputError(f'{path}: a Git LFS pointer, not the file: run git lfs pull')
     if head.lstrip()[:1] == b'<':
         raise InputError(f'{path}: an HTML page, not a checkpoint: download the file itself')
-    if head[8:9] == b'{':
-        try:
+    try:
+        if head[8:9] == b'{':
             from safetensors.torch import load_file
-        except ModuleNotFoundError:
-            raise InputError(f'{path}: safetensors; pip install safetensors') from None
-        loaded = load_file(path)
-    else:
-        try:
+
+            loaded = load_file(path)
+        else:
             loaded = torch.load(path, map_location='cpu', weights_only=not trust)
-        except (
-            OSError,
-            EOFError,
-            KeyError,
-            RuntimeError,
-            ValueError,
-            pickle.UnpicklingError,
-        ) as error:
-            refused = re.search(r'Unsupported (?:global: GLOBAL|class) (\S+)', str(error))
-            if refused:
-                reason = f'holds {refused[1]}, which torch.load(weights_only=True) does not allow'
-                raise InputError(f'{path}: {reason}; --trust loads a file that you trust') from None
-            # The reasons of a damaged file are long, and speak of weights_only.
-            raise InputError(f'{path}: not a checkpoint of torch.save') from None
-        except (ImportError, AttributeError) as error:  # With trust: a whole module.
+    except Exception as error:  # A damaged file raises anything.
+        refused = re.search(r'Unsupported (?:global: GLOBAL|class) (\S+)', str(error))
+        if refused:
+            reason = f'holds {refused[1]}, which torch.load(weights_only=True) does not allow'
+            reason += '; --trust loads a file that you trust'
+        elif getattr(error, 'name', None) == 'safetensors':
+            reason = 'safetensors; pip install safetensors'
+        elif isinstance(error, (ImportError, AttributeError)):  # With trust: a whole module.
             reason = f'cannot be loaded here ({error}): save the state_dict() of the model'
-            raise InputError(f'{path}: {reason}') from None
+        else:
+            reason = 'not a checkpoint of torch.save'
+        raise InputError(f'{path}: {reason}') from None
     state = find_state_dict(loaded, path)
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
@@ -141,22 +144,15 @@ def find_state_dict(loaded: object, path: str) -> dict[str, Tensor]:
 
 
 def convert(source: dict[str, Tensor], num_classes: int = 1) -> tuple[dict[str, Tensor], list[str]]:
-    """Rename every key, and put class scores in this project's order.
-
-    Returns:
-        tuple[dict[str, Tensor], list[str]]: The new state dict, and source keys without a place.
-    """
+    """Rename every key, and put class scores in this project's order; return unknown keys too."""
     placed, unplaced = {}, []
+    scores = num_classes + 1
     for key, value in source.items():
-        for pattern, rename in RULES:
-            match = re.fullmatch(pattern, key)
-            if match:
-                target = rename(match)
-                break
-        else:
+        matches = ((re.fullmatch(pattern, key), rename) for pattern, rename in RULES)
+        target = next((rename(match) for match, rename in matches if match), None)
+        if target is None:
             unplaced.append(key)
             continue
-        scores = num_classes + 1
         if target.startswith('bbox_head.conv_cls.') and len(value) % scores == 0:
             # The scores of an anchor: background first there, last in mmdet.
             value = value.unflatten(0, (-1, scores)).roll(-1, 1).flatten(0, 1)
@@ -188,26 +184,11 @@ def find_config(source: dict[str, Tensor], path: str) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the tool."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('src', help='state dict of the PyTorch RetinaFace')
-    parser.add_argument('out', help='checkpoint to write')
-    parser.add_argument('--config', help='config of the model (default: by the backbone in SRC)')
-    parser.add_argument(
-        '--allow-incomplete',
-        action='store_true',
-        help='write OUT even if a key has no place or a weight of the model is not filled',
-    )
-    parser.add_argument(
-        '--trust', action='store_true', help='load SRC with pickle, which can run code in it'
-    )
-    opts = parser.parse_args(args)
-    if Path(opts.out).resolve() == Path(opts.src).resolve():
+    """Convert, and print what does not fit."""
+    opts = parse_args(args)
+    if opts.out.resolve() == Path(opts.src).resolve():
         raise InputError(f'OUT: {opts.out} is SRC, expected another file')
     register_all_modules()
-
     source = load_source(opts.src, opts.trust)
     classifier = CLASSIFIER in source
     if classifier:
@@ -217,20 +198,20 @@ def main(args: list[str] | None = None) -> None:
     model = build_model(config)
     num_classes = model.bbox_head.num_classes
     state, unplaced = convert(source, num_classes)
-    expected = {key: value.shape for key, value in model.state_dict().items()}
-    if classifier:
-        expected = {key: shape for key, shape in expected.items() if key.startswith('backbone.')}
-    # Counters of batches: not used by the model.
-    counters = {key for key in expected if key.endswith('num_batches_tracked')}
+    expected = {
+        key: value.shape
+        for key, value in model.state_dict().items()
+        if key.startswith('backbone.') or not classifier
+    }
     unplaced += [f'{key} (the model has no such weight)' for key in state.keys() - expected.keys()]
     misfits = [
         f'{key}: got {tuple(state[key].shape)}, expected {tuple(expected[key])}'
         for key in sorted(state.keys() & expected.keys())
         if state[key].shape != expected[key]
     ]
-    missing = sorted(expected.keys() - state.keys() - counters)
+    # The model does not use its counters of batches.
+    missing = sorted(k for k in expected.keys() - state if not k.endswith('num_batches_tracked'))
     state = {k: v for k, v in state.items() if k in expected and v.shape == expected[k]}
-
     for title, keys in (
         ('Source keys without a place', unplaced),
         ('Weights of another shape', misfits),
@@ -238,23 +219,18 @@ def main(args: list[str] | None = None) -> None:
     ):
         if keys:
             print(f'{title} ({len(keys)}):', *keys, sep='\n  ')
-    problems = len(unplaced) + len(misfits) + len(missing)
-    if problems and not opts.allow_incomplete:
+    if (unplaced or misfits or missing) and not opts.allow_incomplete:
         raise InputError(
             f'{opts.src}: {len(unplaced)} keys without a place, {len(misfits)} of another shape, '
             f'{len(missing)} weights of {config} not filled; nothing written, --allow-incomplete '
             'writes it'
         )
-    out = Path(opts.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    meta = {
-        'converted_from': Path(opts.src).name,
-        'polynl_mmdet_version': polynl_mmdet.__version__,
-    }
+    meta = {'converted_from': Path(opts.src).name, 'polynl_mmdet_version': __version__}
     if not classifier and num_classes == 1:
         meta['dataset_meta'] = {'classes': ('face',), 'palette': [(220, 20, 60)]}
-    torch.save({'meta': meta, 'state_dict': state}, out)
-    print(f'{len(state)} of {len(expected)} weights placed -> {out}\nconfig: {config}')
+    opts.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({'meta': meta, 'state_dict': state}, opts.out)
+    print(f'{len(state)} of {len(expected)} weights placed -> {opts.out}\nconfig: {config}')
 
 
 if __name__ == '__main__':

@@ -57,25 +57,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('gt_dir', metavar='GT_DIR', help='folder of the wider_*_val.mat files')
     parser.add_argument('--json', metavar='FILE', help='write the APs in full precision')
     parser.add_argument('--plot', metavar='FILE.png', help='draw the precision-recall curves')
-    parser.add_argument('--images', metavar='DIR', help='folder of the event folders, for --misses')
-    parser.add_argument(
-        '--misses', metavar='FILE.png', help='show the largest faces that the first PRED misses'
-    )
-    parser.add_argument(
-        '--subset', action='store_true', help='count only faces of images with a prediction file'
-    )
+    parser.add_argument('--images', metavar='DIR', type=Path, help='folder of the event folders')
+    parser.add_argument('--misses', metavar='FILE.png', help='draw what the first PRED misses')
+    parser.add_argument('--subset', action='store_true', help='skip images without predictions')
     parser.add_argument('--iou', type=float, default=0.5, help='min IoU (default: 0.5)')
     parser.add_argument(
         '--file-order',
         action='store_true',
-        help='take detections in the order of their file, as the Python port of the official tools '
-        'does, instead of sorted by score, as the official tools do',
+        help='do not sort detections by score: as the Python port of the official tools does',
     )
     return parser.parse_args()
 
 
 def read(path: str, truth: WiderFaceGroundTruth, gt_dir: str) -> dict[str, np.ndarray]:
-    """Read prediction files and print what is odd in them."""
+    """Read prediction files, and print what is odd in them."""
     with warnings.catch_warnings(record=True) as odd:
         warnings.simplefilter('always')
         predictions, unmatched = read_predictions(path, truth.index)
@@ -102,17 +97,14 @@ def explain_no_match(
 ) -> str:
     """Return why next to no face is found, as far as the numbers tell; '' if enough are."""
     counted = truth.counted['hard']
-    tested = [name in predictions for name in truth.images]
-    tested = int((counted & np.repeat(tested, np.diff(truth.starts))).sum())
+    tested = np.repeat([name in predictions for name in truth.images], np.diff(truth.starts))
+    tested = int((counted & tested).sum())
     faces = tested if args.subset else int(counted.sum())
-
-    def found(scores: WiderFaceScores) -> int:
-        return round(float(scores.curves['hard'][-1, 0] * faces))
-
     detections = np.concatenate(list(predictions.values()))
-    if not tested or not len(detections) or found(scores) >= 0.1 * tested:
+    found = round(float(scores.curves['hard'][-1, 0] * faces))
+    if not tested or not len(detections) or found >= 0.1 * tested:
         return ''
-    reason = f'{len(detections)} detections match {found(scores)} of {tested} faces'
+    reason = f'{len(detections)} detections match {found} of {tested} faces'
     if detections[:, :4].max() < 1.5:
         return f'{reason}: all coordinates are below 1.5, expected pixels of the original image'
     for form, convert in BOX_FORMS.items():
@@ -120,36 +112,34 @@ def explain_no_match(
             name: np.column_stack([*convert(*rows[:, :4].T), rows[:, 4]])
             for name, rows in predictions.items()
         }
-        others = found(score_wider_face(others, truth, args.iou, args.subset))
-        if others > max(5 * found(scores), 0.1 * tested):
-            matched = f'read as {form} they would match {others}'
+        recall = score_wider_face(others, truth, args.iou, args.subset).curves['hard'][-1, 0]
+        if recall * faces > max(5 * found, 0.1 * tested):
+            matched = f'read as {form} they would match {recall * faces:.0f}'
             return f'{reason}: {matched}, expected x y width height'
-    if found(scores) >= 0.01 * tested:
+    if found >= 0.01 * tested:
         return ''
     return f'{reason}: expected x y width height in pixels of the original image'
 
 
-def print_scores(scores: WiderFaceScores) -> None:
-    """Print the three APs."""
-    for setting, ap in scores.ap.items():
-        print(f'{setting:<6} ' + ('no faces' if math.isnan(ap) else f'{ap:.4f}'))
-
-
 def plot_curves(results: dict[str, WiderFaceScores], path: str) -> None:
     """Draw precision over recall: a panel for each setting, a curve for each detector."""
-    figure, panels = new_figure(1, 3, figsize=(13, 4.6), sharey=True)
-    for setting, axes in zip(('easy', 'medium', 'hard'), panels[0]):
-        best_first = sorted(results.items(), key=lambda item: -item[1].ap[setting])
-        for name, scores in best_first:
-            # The colour of a detector is the same in all panels.
-            colour = f'C{list(results).index(name) % 10}'
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.6), layout='constrained')
+    panels = figure.subplots(1, 3, sharey=True)
+    colours = {name: f'C{index % 10}' for index, name in enumerate(results)}  # alike in all panels
+    for setting, axes in zip(('easy', 'medium', 'hard'), panels):
+        for name, scores in sorted(results.items(), key=lambda item: -item[1].ap[setting]):
             label = f'{name} {scores.ap[setting]:.3f}'
-            axes.plot(*scores.curves[setting].T, label=label, color=colour)
+            axes.plot(*scores.curves[setting].T, label=label, color=colours[name])
         axes.set(title=setting.capitalize(), xlabel='Recall', xlim=(0, 1), ylim=(0, 1.01))
         axes.grid(alpha=0.3)
         axes.legend(loc='lower left', fontsize=9, title='AP', alignment='left')
-    panels[0, 0].set_ylabel('Precision')
-    save(figure, path, '--plot')
+    panels[0].set_ylabel('Precision')
+    try:
+        figure.savefig(path, dpi=120)
+    except ValueError as error:  # an unknown suffix
+        raise InputError(f'--plot: {path} ({error})') from None
 
 
 def find_misses(
@@ -157,9 +147,7 @@ def find_misses(
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return the faces of the Hard setting that are not found, largest first.
 
-    Returns:
-        list[tuple[str, np.ndarray, np.ndarray]]: ``EVENT/NAME``, the face's x, y, width, height,
-        and all detections of the image, shape (n, 5).
+    Each is ``EVENT/NAME``, the face's x, y, width, height, and all detections of the image.
     """
     all_scores = np.concatenate([rows[:, 4] for rows in predictions.values()])
     low, high = all_scores.min(initial=0), all_scores.max(initial=0)
@@ -177,15 +165,15 @@ def find_misses(
 
 def plot_misses(misses: list[tuple[str, np.ndarray, np.ndarray]], images: Path, path: str) -> None:
     """Draw the first misses: the face dashed, the surest detections around it with scores."""
+    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
     from PIL import Image
 
-    figure, panels = new_figure(*MISSES, figsize=(2.6 * MISSES[1], 2.9 * MISSES[0]))
-    for axes, miss in zip(panels.flat, [*misses, *[None] * panels.size]):
+    figure = Figure(figsize=(2.6 * MISSES[1], 2.9 * MISSES[0]), layout='constrained')
+    panels = figure.subplots(*MISSES)
+    for axes in panels.flat:
         axes.axis('off')
-        if miss is None:
-            continue
-        name, (x, y, width, height), rows = miss
+    for axes, (name, (x, y, width, height), rows) in zip(panels.flat, misses):
         file = next((f for f in (images / name).parent.glob(f'{Path(name).name}.*')), None)
         if file is None:
             raise InputError(f'--images: no {name}.jpg in {images}')
@@ -209,25 +197,7 @@ def plot_misses(misses: list[tuple[str, np.ndarray, np.ndarray]], images: Path, 
         f'Missed faces (green, largest first) and detections with their scores (orange): '
         f'{min(len(misses), panels.size)} of {len(misses)}'
     )
-    save(figure, path, '--misses')
-
-
-def new_figure(rows: int, columns: int, **kwargs):
-    """Return a matplotlib figure that needs no display, and its panels."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
-    return plt.subplots(rows, columns, squeeze=False, layout='constrained', **kwargs)
-
-
-def save(figure, path: str, option: str) -> None:
-    """Write a figure in the format of the file's suffix."""
-    try:
-        figure.savefig(path, dpi=120)
-    except ValueError as error:
-        raise InputError(f'{option}: {path} ({error})') from None
+    figure.savefig(path, dpi=120)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -255,7 +225,8 @@ def main(args: argparse.Namespace) -> None:
             print(f'{scores.missing} images without a prediction file, {effect}')
         detections = sum(len(rows) for rows in predictions.values())
         print(f'{len(predictions)} files, {detections} detections: {seconds:.2f} s')
-        print_scores(scores)
+        for setting, ap in scores.ap.items():
+            print(f'{setting:<6} ' + ('no faces' if math.isnan(ap) else f'{ap:.4f}'))
         reason = explain_no_match(predictions, truth, scores, args)
         if reason:
             print(f'warning: {reason}')
@@ -271,7 +242,7 @@ def main(args: argparse.Namespace) -> None:
     if args.plot is not None:
         plot_curves(results, args.plot)
     if args.misses is not None:
-        plot_misses(find_misses(first, truth, args.iou), Path(args.images), args.misses)
+        plot_misses(find_misses(first, truth, args.iou), args.images, args.misses)
 
 
 if __name__ == '__main__':

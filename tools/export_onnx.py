@@ -26,39 +26,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
-from torch import Tensor, nn
-from tqdm import tqdm
-
-import polynl_mmdet
-from polynl_mmdet.engine import check_loaded, force_weights_only, load_checkpoint
-from polynl_mmdet.errors import InputError, one_line_errors
-from polynl_mmdet.models import RetinaFaceHead
-from polynl_mmdet.models.config_check import check_model
-
-try:
-    import onnxruntime
-
-    from polynl_mmdet.deploy.graphs import (
-        FaceDetectorGraph,
-        PyramidGraph,
-        face_settings,
-        input_channels,
-    )
-    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
-except ModuleNotFoundError as error:
-    raise SystemExit(
-        f"error: {error.name} is missing; pip install 'polynl_mmdet[deploy]'"
-    ) from None
 
 SIZES = ('480x640', '683x1024', '1000x600')
-TOLERANCE = 1e-4
 EXAMPLE_SIZE = (97, 130)  # For the tracer: small, and no multiple of a stride.
 
 
@@ -77,13 +47,38 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         '--size', nargs='+', default=SIZES, metavar='HxW', help=f'default: {" ".join(SIZES)}'
     )
     parser.add_argument(
-        '--tolerance',
-        type=float,
-        default=TOLERANCE,
-        help=f'max relative difference ({TOLERANCE:g})',
+        '--tolerance', type=float, default=1e-4, help='max relative difference (default: 1e-4)'
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='as in train.py')
     return parser.parse_args(args)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help, before the slow imports
+
+import cv2
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.logging import MMLogger
+from torch import Tensor, nn
+
+from polynl_mmdet import __version__
+from polynl_mmdet.engine import check_loaded, force_weights_only, load_checkpoint
+from polynl_mmdet.errors import InputError, one_line_errors
+from polynl_mmdet.models import RetinaFaceHead
+from polynl_mmdet.models.config_check import check_model
+
+try:
+    import onnxruntime
+
+    from polynl_mmdet.deploy import graphs
+    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f"error: {error.name} is missing; pip install 'polynl_mmdet[deploy]'"
+    ) from None
 
 
 def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, nn.Module]:
@@ -96,14 +91,21 @@ def build(config: str, checkpoint: str, options: dict | None) -> tuple[Config, n
         raise InputError(f'{config}: got no model, expected the config of a detector')
     register_all_modules()
     check_model(cfg.model)
-    without_downloads(cfg.model)
+    for part in (cfg.model, cfg.model.get('backbone', {})):
+        part['init_cfg'] = None  # No download.
     detector = MODELS.build(cfg.model).eval()
     if not hasattr(detector, 'extract_feat'):
         raise InputError(f'{config}: got a {cfg.model.type}, expected the config of a detector')
     if checkpoint == 'none':
+        # mmengine logs every parameter's initialisation.
+        MMLogger.get_current_instance().setLevel(logging.ERROR)
         torch.manual_seed(0)
         detector.init_weights()
-        fill_zero_parameters(detector)
+        # A new context layer starts as the identity, because a parameter is zero: an error in its
+        # branch would not show in the outputs.
+        for parameter in detector.parameters():
+            if not parameter.detach().any():
+                nn.init.normal_(parameter, std=0.1)
         return cfg, detector
     state = load_checkpoint(checkpoint)
     state = state.get('state_dict', state)
@@ -122,34 +124,8 @@ def is_face_detector(detector: nn.Module) -> bool:
     return isinstance(getattr(detector, 'bbox_head', None), RetinaFaceHead)
 
 
-def without_downloads(part: dict | list) -> None:
-    """Drop every ``init_cfg`` that would download pretrained weights."""
-    if isinstance(part, dict):
-        init = part.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
-            part['init_cfg'] = None
-    for child in part.values() if isinstance(part, dict) else part:
-        if isinstance(child, (dict, list)):
-            without_downloads(child)
-
-
-def fill_zero_parameters(model: nn.Module) -> None:
-    """Give parameters that are all zero small random values.
-
-    A new context layer starts as the identity, because a parameter is zero: an error in its branch
-    would not show in the outputs.
-    """
-    for parameter in model.parameters():
-        if not parameter.detach().any():
-            nn.init.normal_(parameter, std=0.1)
-
-
 def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
-    """Read every image at every size; without images, generate coloured noise.
-
-    Returns:
-        dict[str, Tensor]: Name and size to (1, 3, H, W) float32, BGR.
-    """
+    """Read every image at every size, (1, 3, H, W); without images, generate coloured noise."""
     images = {path: cv2.imread(path, cv2.IMREAD_COLOR) for path in paths if Path(path).is_file()}
     for path in paths:
         if images.get(path) is None:
@@ -162,10 +138,9 @@ def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
     inputs = {}
     for name, image in images.items():
         for size in sizes:
-            match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', size)
-            if not match:
+            if not re.fullmatch(r'[1-9]\d*x[1-9]\d*', size):
                 raise InputError(f'--size: got {size!r}, expected HEIGHTxWIDTH such as 480x640')
-            height, width = map(int, match.groups())
+            height, width = map(int, size.split('x'))
             pixels = cv2.resize(image, (width, height)).astype(np.float32)
             inputs[f'{Path(name).name} {size}'] = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     return inputs
@@ -173,12 +148,12 @@ def read_images(paths: list[str], sizes: list[str]) -> dict[str, Tensor]:
 
 def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict, dict]:
     """Return the graph of backbone and neck, its outputs' free axes, and the file's metadata."""
-    graph = PyramidGraph(detector)
+    graph = graphs.PyramidGraph(detector)
     with torch.no_grad():
         levels = graph(example)
-    padded = graph.pixels(example).shape
+    height = graph.pixels(example).shape[2]
     described = [
-        {'channels': level.shape[1], 'stride': 2 ** round(np.log2(padded[2] / level.shape[2]))}
+        {'channels': level.shape[1], 'stride': 2 ** round(np.log2(height / level.shape[2]))}
         for level in levels
     ]
     outputs = {
@@ -191,27 +166,21 @@ def pyramid_graph(detector: nn.Module, example: Tensor) -> tuple[nn.Module, dict
 def main(args: argparse.Namespace) -> int:
     """Export, compare, and move the file to its place; 1 if it differs too much."""
     force_weights_only()
-    # mmengine logs every parameter's initialisation.
-    MMLogger.get_current_instance().setLevel(logging.ERROR)
     if not args.out.absolute().parent.is_dir():
         raise InputError(f'OUT.onnx: {args.out} is in a folder that does not exist')
     inputs = read_images(args.image, args.size)
     cfg, detector = build(args.config, args.checkpoint, args.cfg_options)
-    channels = input_channels(detector)
+    channels = graphs.input_channels(detector)
     example = torch.rand(2, channels, *EXAMPLE_SIZE) * 255
-    inputs = {name: image[:, :channels] for name, image in inputs.items()}
     if is_face_detector(detector):
-        graph, metadata = FaceDetectorGraph(detector), face_settings(cfg)
+        graph, metadata = graphs.FaceDetectorGraph(detector), graphs.face_settings(cfg)
         outputs = {name: {0: 'batch', 1: 'anchors'} for name in ('boxes', 'scores', 'landmarks')}
     else:
         graph, outputs, metadata = pyramid_graph(detector, example)
     graph.eval()
-    metadata = {
-        **metadata,
-        'input': 'BGR, float32, 0 to 255',
-        'config': Path(args.config).name,
-        'polynl_mmdet': polynl_mmdet.__version__,
-    }
+    metadata.update(
+        input='BGR, float32, 0 to 255', config=Path(args.config).name, polynl_mmdet=__version__
+    )
     if not args.image:
         print('no --image given: compared on a generated image')
     if args.checkpoint == 'none':
@@ -222,25 +191,21 @@ def main(args: argparse.Namespace) -> int:
         print('differences from PyTorch: absolute (relative)')
         session = onnxruntime.InferenceSession(str(written), providers=['CPUExecutionProvider'])
         found = []
-        for name, image in tqdm(inputs.items(), desc='comparing', unit='image'):
-            differences = compare(graph, session, image)
-            found.extend((name, difference) for difference in differences)
+        for name, image in inputs.items():
+            differences = compare(graph, session, image[:, :channels])
+            found += [(d.relative, d.absolute, d.name, name) for d in differences]
             shown = ', '.join(f'{d.name} {d.absolute:.1e} ({d.relative:.1e})' for d in differences)
-            tqdm.write(f'{name}: {shown}')
-        name, worst = max(found, key=lambda pair: pair[1].relative)
-        absolute = max(difference.absolute for _, difference in found)
-        summary = (
-            f'largest difference: absolute {absolute:.1e}, relative {worst.relative:.1e} '
-            f'({worst.name}, {name})'
-        )
-        if not worst.relative <= args.tolerance:
-            print(
-                f'error: {summary}, above {args.tolerance:g}; nothing was written', file=sys.stderr
-            )
+            print(f'{name}: {shown}', flush=True)
+        relative, _, output, name = max(found)
+        absolute = max(difference[1] for difference in found)
+        summary = f'absolute {absolute:.1e}, relative {relative:.1e} ({output}, {name})'
+        if not relative <= args.tolerance:
+            summary += f', above {args.tolerance:g}; nothing was written'
+            print(f'error: largest difference: {summary}', file=sys.stderr)
             return 1
         os.replace(written, args.out)
     what = 'boxes, scores and landmarks' if metadata['kind'] == 'faces' else 'pyramid levels'
-    print(f'{summary}, at most {args.tolerance:g}')
+    print(f'largest difference: {summary}, at most {args.tolerance:g}')
     print(f'wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB): {what}')
     return 0
 

@@ -21,25 +21,6 @@ import os
 import sys
 from pathlib import Path
 
-if __name__ == '__main__' and any(word.endswith('.onnx') for word in sys.argv):
-    # Not needed for an ONNX file, and slow to import.
-    sys.modules.update(dict.fromkeys(('torch', 'mmengine', 'mmcv', 'mmdet')))
-
-import cv2
-import numpy as np
-from tqdm import tqdm
-
-from polynl_mmdet.deploy.face_detector import FaceDetector, Faces, align_faces, read_image
-from polynl_mmdet.errors import InputError, one_line_errors
-
-IMAGES = {'.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.gif'}
-VIDEOS = {'.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg'}
-DRAWN_AS_IS = {'.jpg', '.jpeg', '.png'}
-LANDMARKS = ('left_eye', 'right_eye', 'nose', 'left_mouth', 'right_mouth')
-# BGR; left is red, right is blue.
-COLOURS = ((40, 40, 255), (255, 110, 40), (0, 225, 255), (190, 130, 255), (255, 220, 60))
-BOX_COLOUR = (60, 255, 60)
-
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``sources`` and ``model`` (one or two paths) are told apart."""
@@ -50,12 +31,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
     parser.add_argument('--score-thr', type=float, default=0.5, help='min score (default: 0.5)')
     parser.add_argument(
-        '--max-size',
-        type=int,
-        default=1024,
-        help='images with a longer side are downscaled to it, since faces much larger than in '
-        'training are not found; 0: no limit (default: 1024)',
-    )
+        '--max-size', type=int, default=1024, help='max longer side, larger images are downscaled: '
+        'faces much larger than in training are not found; 0: no limit (default: 1024)',
+    )  # fmt: skip
     parser.add_argument('--save-json', action='store_true', help='write faces.json')
     parser.add_argument('--save-crops', action='store_true', help='write aligned crops')
     parser.add_argument('--max-frames', type=int, help='frames of a video or camera (default: all)')
@@ -74,12 +52,29 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     return opts
 
 
-def find_files(sources: list[str]) -> dict[str, Path]:
-    """Find images and videos.
+if __name__ == '__main__' and parse_args().model[0].endswith('.onnx'):
+    # Not needed for an ONNX file, and slow to import.
+    sys.modules.update(dict.fromkeys(('torch', 'mmengine', 'mmcv', 'mmdet')))
 
-    Returns:
-        dict[str, Path]: By name: the path below the source, or below the folder that all files
-        share where two have one name.
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from polynl_mmdet.deploy.face_detector import FaceDetector, Faces, align_faces, read_image
+from polynl_mmdet.errors import InputError, one_line_errors
+
+IMAGES = {'.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.gif'}
+VIDEOS = {'.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg'}
+DRAWN_AS_IS = {'.jpg', '.jpeg', '.png'}
+# BGR; left is red, right is blue.
+COLOURS = ((40, 40, 255), (255, 110, 40), (0, 225, 255), (190, 130, 255), (255, 220, 60))
+BOX_COLOUR = (60, 255, 60)
+
+
+def find_files(sources: list[str]) -> dict[str, Path]:
+    """Find images and videos; name each by its path below the source.
+
+    Where two have one name it is the path below the folder that all files share.
     """
     files: dict[Path, str] = {}
     for source in map(Path, sources):
@@ -138,10 +133,8 @@ def draw(image: np.ndarray, faces: Faces) -> np.ndarray:
         size = float(np.clip((x2 - x1) / 120, 0.3, 0.8))
         place = (x1, y1 - 3 if y1 > 12 else y2 + round(30 * size))
         for colour, width in (((0, 0, 0), 3), (BOX_COLOUR, 1)):
-            cv2.putText(
-                image, f'{score:.2f}', place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, width,
-                cv2.LINE_AA,
-            )  # fmt: skip
+            style = (cv2.FONT_HERSHEY_SIMPLEX, size, colour, width, cv2.LINE_AA)
+            cv2.putText(image, f'{score:.2f}', place, *style)
     return image
 
 
@@ -218,8 +211,7 @@ def main(args: list[str] | None = None) -> None:
     if not found:
         raise InputError(f'none of {", ".join(opts.sources)} can be read')
     if opts.save_json:
-        names = detector.settings.get('landmarks') or LANDMARKS
-        report = {name: as_json(faces, names) for name, faces in found.items()}
+        report = {name: as_json(faces, detector.landmarks) for name, faces in found.items()}
         (opts.out / 'faces.json').write_text(json.dumps(report, indent=1), encoding='utf-8')
     count = sum(len(faces.scores) for faces in found.values())
     print(f'{count} faces in {len(found)} images, written to {opts.out}')

@@ -13,102 +13,56 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from mmengine.config import Config, ConfigDict, DictAction
+
+
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dir', type=Path, help='work folder of tools/train.py')
+    parser.add_argument('checkpoint', type=Path, nargs='?', help="default: the folder's last one")
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.5, help='of drawn and counted predictions'
+    )
+    parser.add_argument('--images', type=int, default=8, help='images to draw (default: 8)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE ...')
+    return parser.parse_args(args)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help, before the slow imports
+
 import cv2
-import matplotlib
 import mmcv
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
-from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from tqdm import tqdm
 
 from polynl_mmdet.engine import force_weights_only
 from polynl_mmdet.errors import InputError, one_line_errors
-from polynl_mmdet.runs import ap_keys, read_log
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
+from polynl_mmdet.runs import ap_keys, config_of, read_log
 
 MIN_SIDE = 480  # pixels; smaller images are enlarged before boxes and labels are drawn
 MAX_LABELS = 30  # classes; the matrix of more has no numbers
 
 
-class ProgressHook(Hook):
-    """Show training and testing as progress bars."""
-
-    def __init__(self) -> None:
-        self.bar: tqdm | None = None
-
-    def _start(self, name: str, total: int) -> None:
-        self.bar = tqdm(
-            desc=f'{name:8}',
-            total=total,
-            file=sys.__stderr__,
-            mininterval=0.5 if sys.__stderr__.isatty() else 30,
-            bar_format='{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt}, '
-            'elapsed {elapsed}, ETA {remaining}{postfix}',
-        )
-
-    def before_train(self, runner: Runner) -> None:
-        """Start at the iteration that a resumed training has reached."""
-        self._start('training', runner.max_iters)
-        self.bar.update(runner.iter)
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
-        """Count the iteration and show its loss."""
-        self.bar.set_postfix_str(f'loss {float(outputs["loss"]):.3f}', refresh=False)
-        self.bar.update()
-
-    def before_test(self, runner: Runner) -> None:
-        """Start a bar over the test batches."""
-        self._start('testing', len(runner.test_dataloader))
-
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
-        """Count the batch."""
-        self.bar.update()
-
-    def after_train(self, runner: Runner) -> None:
-        """Leave the bar as it is."""
-        self.bar.close()
-
-    after_test = after_train
-
-
-@contextmanager
-def output_to(log: Path) -> Iterator[None]:
-    """Write what is printed into a file; progress bars stay on the screen."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    file = log.open('w', encoding='utf-8')  # mmengine's logger keeps it
-    with redirect_stdout(file), redirect_stderr(file):
-        yield
-    file.flush()
-
-
 class CollectHook(Hook):
-    """Count hits and errors per class, and draw the first images.
+    """Count hits (at IoU 0.5) and errors per class, and draw the first images into a folder."""
 
-    Args:
-        folder (Path): Where the drawn images go.
-        images (int): How many to draw.
-        score_thr (float): Predictions with lower scores are ignored.
-        iou_thr (float): Predictions from this IoU are hits. Defaults to 0.5.
-    """
-
-    def __init__(self, folder: Path, images: int, score_thr: float, iou_thr: float = 0.5) -> None:
+    def __init__(self, folder: Path, images: int, score_thr: float) -> None:
         self.folder = folder
         self.images = images
         self.score_thr = score_thr
-        self.iou_thr = iou_thr
         self.seen = 0
 
     def before_test(self, runner: Runner) -> None:
@@ -139,7 +93,7 @@ class CollectHook(Hook):
         boxes = torch.tensor([a['bbox'] for a in annotations], dtype=torch.float32).reshape(-1, 4)
         ious = bbox_overlaps(predictions.bboxes.float(), boxes).numpy()
         for index in predictions.scores.argsort(descending=True).tolist():
-            hits = ious[index] >= self.iou_thr
+            hits = ious[index] >= 0.5
             row = len(self.classes)
             if (hits & free).any():
                 best = np.where(hits & free, ious[index], -1).argmax()
@@ -162,11 +116,11 @@ def _enlarged(image: np.ndarray, sample: DetDataSample) -> tuple[np.ndarray, Det
                 instances[name] = instances[name] * factor
         if instances is not None and 'masks' in instances:
             masks = instances.masks
-            if isinstance(masks, torch.Tensor):
-                masks = masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-            else:
-                masks = masks.resize(image.shape[:2])
-            instances.masks = masks
+            instances.masks = (
+                masks.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+                if isinstance(masks, torch.Tensor)
+                else masks.resize(image.shape[:2])
+            )
     return image, sample
 
 
@@ -174,8 +128,8 @@ def plot_curves(work_dir: Path, out: Path) -> None:
     """Plot the losses and, where the training was validated, AP."""
     training, validation = read_log(work_dir)
     keys = ap_keys(validation)
-    figure, axes = plt.subplots(1, 1 + bool(keys), figsize=(14, 4), layout='constrained')
-    axes = np.atleast_1d(axes)
+    figure = Figure(figsize=(14, 4), layout='constrained')
+    axes = figure.subplots(1, 1 + bool(keys), squeeze=False)[0]
     for key in sorted(key for key in training[-1] if 'loss' in key):
         points = [(record['step'], record[key]) for record in training if key in record]
         axes[0].plot(*zip(*points), marker='.', markevery=[-1], label=key, lw=1 + (key == 'loss'))
@@ -190,14 +144,14 @@ def plot_curves(work_dir: Path, out: Path) -> None:
         axis.grid(alpha=0.3, which='both')
         axis.legend(loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     figure.savefig(out, dpi=110)
-    plt.close(figure)
 
 
 def plot_confusion(matrix: np.ndarray, classes: tuple[str, ...], score_thr: float, out: Path):
     """Plot a confusion matrix: colours are shares of a row, numbers are counts."""
     names = [*classes, 'background']
     side = 3 + 0.35 * len(names)
-    figure, axis = plt.subplots(figsize=(side + 1, side), layout='constrained')
+    figure = Figure(figsize=(side + 1, side), layout='constrained')
+    axis = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axis.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     if len(names) <= MAX_LABELS:
@@ -209,7 +163,6 @@ def plot_confusion(matrix: np.ndarray, classes: tuple[str, ...], score_thr: floa
     axis.set(xlabel='prediction', ylabel='annotation')
     axis.set_title(f'IoU 0.5, scores above {score_thr:g}', fontsize='medium')
     figure.savefig(out, dpi=110)
-    plt.close(figure)
 
 
 def contact_sheet(files: list[Path], out: Path, columns: int = 2) -> None:
@@ -225,15 +178,8 @@ def contact_sheet(files: list[Path], out: Path, columns: int = 2) -> None:
 
 
 def load_config(work_dir: Path, checkpoint: Path | None, tta: bool) -> Config:
-    """Read the config of a training, ready to test its last checkpoint.
-
-    Raises:
-        InputError: The folder holds no config or checkpoint.
-    """
-    configs = sorted(work_dir.glob('*.py'))
-    if len(configs) != 1:
-        raise InputError(f'{work_dir}: got {len(configs)} configs *.py, expected 1')
-    cfg = Config.fromfile(configs[0])
+    """Read the config of a training, ready to test a checkpoint (None: its last one)."""
+    cfg = Config.fromfile(config_of(work_dir))
     if checkpoint is None:
         pointer = work_dir / 'last_checkpoint'
         if not pointer.is_file():
@@ -245,7 +191,7 @@ def load_config(work_dir: Path, checkpoint: Path | None, tta: bool) -> Config:
     cfg.resume = False
     if tta:
         if 'tta_model' not in cfg:
-            raise InputError(f'{configs[0]}: --tta needs tta_model and tta_pipeline')
+            raise InputError(f'{cfg.filename}: --tta needs tta_model and tta_pipeline')
         cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     return cfg
@@ -278,11 +224,9 @@ def report(
     cfg.work_dir = str(out)
     shutil.rmtree(out, ignore_errors=True)
     collect = CollectHook(out / 'images', images, score_thr)
-    with output_to(out / 'test.log'):
-        runner = Runner.from_cfg(cfg)
-        runner.register_hook(ProgressHook())
-        runner.register_hook(collect)
-        metrics = runner.test()
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(collect)
+    metrics = runner.test()
     plot_curves(work_dir, out / 'curves.png')
     plot_confusion(collect.matrix, collect.classes, score_thr, out / 'confusion_matrix.png')
     drawn = sorted((out / 'images').glob('*.png'))
@@ -291,27 +235,10 @@ def report(
     return metrics
 
 
-def main() -> None:
-    """Report on the run of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('work_dir', type=Path, help='work folder of tools/train.py')
-    parser.add_argument('checkpoint', type=Path, nargs='?', help="default: the folder's last one")
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument(
-        '--score-thr', type=float, default=0.5, help='of drawn and counted predictions'
-    )
-    parser.add_argument('--images', type=int, default=8, help='images to draw (default: 8)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE ...')
-    args = parser.parse_args()
-    warnings.filterwarnings('ignore', message='pkg_resources')  # once at the import is enough
+if __name__ == '__main__':
+    opts = parse_args()
     with one_line_errors():
         force_weights_only()
-        metrics = report(**vars(args))
-    print('\n'.join(f'{name:30} {value:.4f}' for name, value in metrics.items()))
-    print(f'curves, confusion matrix, images: {args.work_dir / "report"}')
-
-
-if __name__ == '__main__':
-    main()
+        for name, value in report(**vars(opts)).items():
+            print(f'{name:30} {value:.4f}')
+    print(f'curves, confusion matrix, images: {opts.work_dir / "report"}')

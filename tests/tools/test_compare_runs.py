@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from scipy import stats
 from torch import nn
 
 from polynl_mmdet.runs import paired_difference
-from tools.compare_runs import count_parameters
 
 
 def work_dir(folder, name, seed, aps, key='coco/segm_mAP'):
@@ -95,24 +92,3 @@ def test_the_interval_is_students_t():
     low, high = stats.t.interval(0.95, 3, loc=differences.mean(), scale=stats.sem(differences))
     assert found == pytest.approx((differences.mean(), low, high))
     assert np.isnan(paired_difference([0.5], [0.4])[1:]).all()
-
-
-def test_reading_parameters_runs_no_code_of_a_checkpoint(tmp_path):
-    class Malicious:
-        def __reduce__(self):
-            return open, (str(tmp_path / 'written'), 'w')
-
-    torch.save({'state_dict': {'w': torch.ones(2, 3)}, 'x': Malicious()}, tmp_path / 'a.pth')
-    assert count_parameters(tmp_path / 'a.pth') == 6
-    assert not (tmp_path / 'written').exists()
-
-
-def test_it_starts_without_mmdet(runs, repo_root):
-    script = repo_root / 'tools/compare_runs.py'
-    code = (
-        'import runpy, sys; sys.argv = ["", "none_0"]\n'
-        f'runpy.run_path({str(script)!r}, run_name="__main__")\n'
-        'print("imported" if sys.modules.get("mmdet") else "not imported")'
-    )
-    done = subprocess.run([sys.executable, '-c', code], cwd=runs, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == 'not imported', done.stderr

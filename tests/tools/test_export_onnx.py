@@ -134,7 +134,7 @@ def test_names_of_other_landmarks_are_in_the_file(tool, tmp_path):
 
 def test_what_is_missing_is_named():
     code = (
-        "import runpy, sys; sys.modules['onnxruntime'] = None; "
+        "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv[1:] = 'abc'; "
         f"runpy.run_path({str(ROOT / 'tools/export_onnx.py')!r}, run_name='__main__')"
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)

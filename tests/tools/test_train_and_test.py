@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,27 @@ def test_a_missing_config_is_named(run_tool):
     done = run_tool('train.py', 'configs/none.py')
     assert done.returncode == 2
     assert done.stdout.strip().splitlines()[-1].startswith('error: configs/none.py: no such')
+
+
+@pytest.mark.parametrize(
+    'name', ['compare_runs', 'convert_retinaface', 'export_onnx', 'face_demo', 'report_run']
+)
+def test_help_answers_before_slow_imports(name, repo_root):
+    code = (
+        "import runpy, sys; sys.modules.update(dict.fromkeys(['torch', 'mmcv', 'mmdet'])); "
+        "sys.argv[1:] = ['--help']; "
+        f"runpy.run_path({str(repo_root / 'tools' / name)!r} + '.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 'usage: ' in done.stdout
+
+
+def test_one_warning_of_pkg_resources_at_most(repo_root):
+    """mmengine imports it again for each base of another package."""
+    words = [sys.executable, 'tools/test.py', CONFIG, 'absent.pth']
+    env = dict(os.environ, PYTHONPATH=str(repo_root))
+    done = subprocess.run(
+        words, cwd=repo_root, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.count('pkg_resources is deprecated') <= 1, done.stderr
