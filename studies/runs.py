@@ -26,11 +26,7 @@ def read_config(path: Path) -> Config:
 
 
 def run_tool(name: str, *args: object) -> None:
-    """Run a tool of this project in another process, on one core.
-
-    Raises:
-        InputError: It failed; the message is the last line that it printed.
-    """
+    """Run a tool of this project in another process, on one core; its last line is the error."""
     done = subprocess.run(
         [sys.executable, str(ROOT / 'tools' / name), *map(str, args)],
         env=dict(os.environ, OMP_NUM_THREADS='1'),
@@ -58,11 +54,7 @@ def store(report: dict, path: Path) -> None:
 
 
 def stored_runs(report: dict, path: Path, same: str) -> dict:
-    """Return the stored runs of a study, if any.
-
-    Raises:
-        InputError: They have another value of the key ``same``.
-    """
+    """Return the stored runs of a study, if any; they must have the same value of a key."""
     if not path.exists():
         return {}
     former = json.loads(path.read_text(encoding='utf-8'))
@@ -79,15 +71,10 @@ def run_all(
     pool: Executor,
     workers: int,
 ) -> None:
-    """Run a study's remaining trainings.
+    """Run a study's remaining trainings, and store the report after each.
 
-    Args:
-        report (dict): Gets the results as ``runs``, by :func:`run_name`.
-        path (Path): Where it is stored after each training.
-        jobs (Callable): Gives the jobs that the report lacks and that can start.
-        train (Callable): Gives the result of a job.
-        pool (Executor): Where it is called.
-        workers (int): How many run at a time.
+    ``jobs`` gives those that the report's ``runs`` lack and that can start, ``train`` the result of
+    one, which is called in the pool.
     """
     running = {}
     with pool:

@@ -32,15 +32,7 @@ def make_far_cue(out: str | Path, train: int, val: int, seed: int = 0) -> None:
 
 
 def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Draw two to four shapes and the cue.
-
-    Args:
-        rng (np.random.Generator): Source of all randomness.
-
-    Returns:
-        tuple: The image, (HEIGHT, WIDTH, 3) uint8 BGR, and per shape its index in CLASSES, alike
-        for all, and its mask, (HEIGHT, WIDTH) uint8 of 0 and 1, none overlapping another.
-    """
+    """Draw two to four shapes and the cue; return the image, and label and mask of each shape."""
     label = int(rng.integers(len(CLASSES)))
     image = np.full((HEIGHT, WIDTH, 3), rng.uniform(70, 110), np.float64)
     masks: list[np.ndarray] = []

@@ -55,7 +55,7 @@ def config_of(layer: str) -> Config:
 
 
 def config_of_run(layer: str, rate: float, seed: int, epochs: int) -> Config:
-    """Config: one training; the arguments are those of :func:`train`."""
+    """Config: one training."""
     cfg = config_of(layer)
     data = f'{DATA.resolve()}/'
     for part in ('train', 'val', 'test'):
@@ -71,16 +71,9 @@ def config_of_run(layer: str, rate: float, seed: int, epochs: int) -> Config:
 
 
 def reach(cfg: Config, size: int = 512) -> int:
-    """Measure how far away a pixel can be that a feature of the pyramid depends on.
+    """Measure how many pixels away a feature of the pyramid can see, in an image of ``size``.
 
     An image column of NaN makes all features that depend on it NaN.
-
-    Args:
-        cfg (Config): A detector with backbone and neck.
-        size (int): Side of the image, more than twice the result. Defaults to 512.
-
-    Returns:
-        int: Pixels, the maximum over the levels.
     """
     init_default_scope('mmdet')
     pyramid = nn.Sequential(MODELS.build(cfg.model.backbone), MODELS.build(cfg.model.neck)).eval()
@@ -98,16 +91,9 @@ def reach(cfg: Config, size: int = 512) -> int:
 
 
 def train(layer: str, rate: float, seed: int, epochs: int) -> dict[str, float]:
-    """Train one detector.
+    """Train one detector; return METRICS and ``step_s``, median seconds per iteration.
 
-    Args:
-        layer (str): A key of LAYERS.
-        rate (float): The layer's learning rate relative to the network's.
-        seed (int): Of weights and image order.
-        epochs (int): Of 50 iterations.
-
-    Returns:
-        dict: METRICS of the last epoch and ``step_s``, median seconds per iteration.
+    ``rate`` is the layer's learning rate relative to the network's.
     """
     work_dir = Path('work_dirs/far_cue', f'{layer}-{rate:g}-{seed}')
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -154,12 +140,8 @@ def main() -> None:
     if args.quick:
         images, args.seeds, args.epochs, args.rates = (16, 4), 1, 1, [1.0]
     make_far_cue(DATA, *images)
-    report = {
-        'epochs': args.epochs,
-        'rates': args.rates,
-        'reach': reach(config_of('none')),
-        'distance': MIN_DISTANCE,
-    }
+    report = {'epochs': args.epochs, 'rates': args.rates}
+    report.update(reach=reach(config_of('none')), distance=MIN_DISTANCE)
     report['runs'] = stored_runs(report, args.output, 'epochs')
     print(
         f'without a layer a feature reaches {report["reach"]} pixels, a proposal at most '

@@ -66,11 +66,7 @@ def build_trunk() -> nn.Sequential:
 
 
 class Probe(nn.Module):
-    """Trunk, one layer, and a pixel-wise head of two 1 x 1 convolutions.
-
-    Args:
-        layer (str): A key of LAYERS.
-    """
+    """Trunk, a layer of LAYERS, and a pixel-wise head of two 1 x 1 convolutions."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
@@ -86,13 +82,9 @@ class Probe(nn.Module):
 
 
 def receptive_field(trunk: nn.Module, size: int = 31) -> int:
-    """Side of the square of input pixels that one output pixel depends on.
+    """Side of the square of input pixels, out of ``size``, that one output pixel depends on.
 
     Measured by the gradient of a copy with positive weights, where nothing cancels.
-
-    Args:
-        trunk (nn.Module): (B, 3, H, W) -> (B, C, H, W).
-        size (int): Side of the input, larger than the receptive field. Defaults to 31.
     """
     positive = copy.deepcopy(trunk).double().eval()
     with torch.no_grad():

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
+from torch.optim import lr_scheduler
 
 from polynl_mmdet.errors import InputError, one_line_errors
 from polynl_mmdet.runs import markdown, mean_and_spread
@@ -36,14 +37,7 @@ SEARCH_SEED = 1000  # of the runs that choose a learning rate
 
 
 def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict[str, float]:
-    """Train one model and test it on new images.
-
-    Args:
-        task (str): A key of TASKS.
-        layer (str): A key of LAYERS.
-        rate (float): Peak learning rate of Adam: 5 % linear warm-up, then cosine decay to 0.
-        seed (int): Of weights and images.
-        settings (dict): FULL, SHORT or QUICK.
+    """Train one model by Adam (5 % linear warm-up, cosine decay), and test it on new images.
 
     Returns:
         dict: ``accuracy`` (0 to 1), ``loss`` (mean of the last 20) and ``step_ms`` (median).
@@ -53,14 +47,9 @@ def train(task: str, layer: str, rate: float, seed: int, settings: dict) -> dict
     model = Probe(layer)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     steps, warm_up = settings['steps'], max(settings['steps'] // 20, 1)
-    schedule = torch.optim.lr_scheduler.SequentialLR(
-        optimizer,
-        [
-            torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up),
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps - warm_up, 1)),
-        ],
-        milestones=[warm_up],
-    )
+    warm = lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up)
+    decay = lr_scheduler.CosineAnnealingLR(optimizer, max(steps - warm_up, 1))
+    schedule = lr_scheduler.SequentialLR(optimizer, [warm, decay], milestones=[warm_up])
     rng = torch.Generator().manual_seed(2 * seed)
     losses, times = [], []
     for _ in range(steps):
@@ -121,11 +110,8 @@ def table(report: dict) -> str:
         cells, times = [], []
         for task in report['tasks']:
             rate = best_rate(task, layer, report)
-            names = [
-                run_name((task, layer, rate, seed))
-                for seed in range(1, report['settings']['seeds'] + 1)
-                if rate
-            ]
+            seeds = range(1, report['settings']['seeds'] + 1) if rate else ()
+            names = [run_name((task, layer, rate, seed)) for seed in seeds]
             runs = [report['runs'][name] for name in names if name in report['runs']]
             times += [run['step_ms'] for run in runs]
             cells.append(mean_and_spread([run['accuracy'] for run in runs]))
@@ -146,9 +132,7 @@ def study(settings: dict, tasks: list[str], layers: list[str], output: Path, wor
         'layers': {name: layer_parameters(name) for name in layers},
     }
     report['runs'] = stored_runs(report, output, 'settings')
-    print(
-        f'the trunk reaches {field // 2} pixels; what decides a label is at least {distance} away'
-    )
+    print(f'the trunk reaches {field // 2} pixels; what decides is at least {distance} away')
     pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
     run_all(report, output, jobs, partial(train, settings=settings), pool, workers)
     return report

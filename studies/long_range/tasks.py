@@ -7,7 +7,6 @@ cannot be better than chance, 1/2 in every task.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -97,23 +96,11 @@ def side(batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     return colours.flatten(1, 2), filled.flatten(1), labels.flatten(1)
 
 
-TASKS: dict[str, Callable[[int, torch.Generator], tuple[Tensor, Tensor, Tensor]]] = {
-    'cue': cue,
-    'majority': majority,
-    'twin': twin,
-    'match': match,
-    'side': side,
-}
+TASKS = {'cue': cue, 'majority': majority, 'twin': twin, 'match': match, 'side': side}
 
 
 def draw(task: str, batch: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw labelled images.
-
-    Args:
-        task (str): A key of TASKS.
-        batch (int): How many, B.
-        size (int): Side of an image in pixels, a multiple of 3 and at least 9.
-        rng (torch.Generator): Source of all randomness.
+    """Draw labelled images of a side that is a multiple of 3.
 
     Returns:
         tuple[Tensor, Tensor]: Images (B, 3, size, size), float32, and the pixels' labels

@@ -1,8 +1,7 @@
 # The control of the study on real images, without a layer: a small Mask R-CNN finds one person in
-# images of 320 pixels. run.py trains it and its variants with LevelContext.
+# images of 320 pixels. run.py trains it and its variants, and adds files, weights and schedule.
 _base_ = '../../configs/mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
-data_root = 'data/real_study/person/'
 metainfo = dict(classes=('person',), palette=[(220, 20, 60)])
 channels = 64
 strides = [8, 16, 32]
@@ -13,10 +12,7 @@ model = dict(
         _delete_=True,
         type='MobileNetV1',
         widen_factor=0.25,
-        # tools/convert_retinaface.py writes it.
-        init_cfg=dict(
-            type='Pretrained', checkpoint='data/mobilenet0.25_imagenet.pth', prefix='backbone.'
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='', prefix='backbone.'),
     ),
     neck=dict(in_channels=[64, 128, 256], out_channels=channels, num_outs=4),
     rpn_head=dict(
@@ -61,7 +57,6 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
-        data_root=data_root,
         metainfo=metainfo,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
@@ -69,43 +64,4 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-val_dataloader = dict(
-    num_workers=1,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='val/'),
-        pipeline=test_pipeline,
-    ),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
-test_evaluator = val_evaluator
-
-max_epochs = 8
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-5,
-        begin=0,
-        T_max=max_epochs,
-        end=max_epochs,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-]
-auto_scale_lr = dict(base_batch_size=8)
-default_hooks = dict(
-    logger=dict(interval=10),
-    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1, save_optimizer=False),
-)
-randomness = dict(seed=0)
+test_dataloader = dict(num_workers=1, dataset=dict(metainfo=metainfo, pipeline=test_pipeline))

@@ -47,18 +47,9 @@ LEVEL, CHANNELS = 1, [64, 128, 256]  # of MobileNetV1-0.25: strides 8, 16 and 32
 
 
 def find_part(task: str, text: str, data: Path) -> tuple[Path, Path] | None:
-    """Find the annotation file that an argument of --test names, and its images.
+    """Find the annotation file that an argument of --test names, and the folder of its images.
 
-    Args:
-        task (str): A key of CONFIGS.
-        text (str): A part's name, or a path.
-        data (Path): The folder that holds ``real_study``.
-
-    Returns:
-        tuple or None: Annotation file and image folder; None if this task has no such part.
-
-    Raises:
-        InputError: The images are in no folder beside the file.
+    Returns None if this task has no such part.
     """
     file = data / 'real_study' / task / FILES[task].format(text)
     if not file.is_file():
@@ -83,21 +74,27 @@ def configure(task: str, layer: str, seed: int, args: argparse.Namespace) -> Con
     cfg = read_config(Path(__file__).with_name(CONFIGS[task]))
     cfg.model.backbone.init_cfg.checkpoint = str(weights_file(args).resolve())
     if LAYERS[layer]:
-        cfg.model.neck = dict(
-            type='LevelContext',
-            layer=LAYERS[layer],
-            levels=[LEVEL],
-            in_channels=CHANNELS,
-            neck=cfg.model.neck,
-        )
+        context = dict(type='LevelContext', layer=LAYERS[layer], levels=[LEVEL])
+        cfg.model.neck = dict(context, in_channels=CHANNELS, neck=cfg.model.neck)
     cfg.train_dataloader.dataset.data_root = f'{args.data.resolve()}/real_study/{task}/'
     if args.quick:
         cfg.train_dataloader.dataset.indices = 16
     # Not validated while training: the tests that follow score the detector.
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.train_cfg.max_epochs = args.epochs
-    cfg.param_scheduler[1].T_max = cfg.param_scheduler[1].end = args.epochs
-    cfg.default_hooks.checkpoint.interval = args.epochs
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=args.epochs)
+    optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+    clip = dict(max_norm=10.0)
+    cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer, clip_grad=clip)
+    until = dict(T_max=args.epochs, end=args.epochs, by_epoch=True, convert_to_iter_based=True)
+    cfg.param_scheduler = [
+        dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
+        dict(type='CosineAnnealingLR', eta_min=1e-5, begin=0, **until),
+    ]
+    cfg.auto_scale_lr = dict(base_batch_size=8, enable=False)
+    cfg.default_hooks.logger.interval = 10
+    cfg.default_hooks.checkpoint.update(
+        interval=args.epochs, max_keep_ckpts=1, save_optimizer=False, save_best=None, rule=None
+    )
     cfg.randomness = dict(seed=seed)
     return cfg
 
@@ -143,8 +140,7 @@ def test(
         config = Path(f'{prefix}.py')
         cfg.dump(config)
         checkpoint = folder / f'epoch_{args.epochs}.pth'
-        work_dir = folder / 'test'
-        run_tool('test.py', config, checkpoint, '--work-dir', work_dir)
+        run_tool('test.py', config, checkpoint, '--work-dir', folder / 'test')
         done.touch()
     return prefix
 

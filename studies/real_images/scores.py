@@ -29,11 +29,6 @@ class ImageMatches:
     """COCO's matches of one run's detections, to average over any sample of the images.
 
     pycocotools matches; AP is computed here, as its own takes a hundred times as long.
-
-    Args:
-        truth (COCO): Annotations of one category.
-        detections (list[dict]): COCO results.
-        kind (str): 'bbox' or 'segm'.
     """
 
     def __init__(self, truth: COCO, detections: list[dict], kind: str) -> None:
@@ -57,12 +52,7 @@ class ImageMatches:
         self.hits = [np.flatnonzero(row) for row in (matches > 0) & self.counted]
 
     def ap(self, thresholds: slice, weights: np.ndarray | None = None) -> float:
-        """Average precision over IoU thresholds.
-
-        Args:
-            thresholds (slice): Of the ten.
-            weights (np.ndarray, optional): (images,), how often each counts. Defaults to once.
-        """
+        """Average precision over some of the ten IoU thresholds; images count by weights."""
         weights = np.ones(self.images) if weights is None else weights
         total, drawn = weights @ self.objects, weights[self.image]
         values = []
@@ -79,13 +69,7 @@ def difference_interval(
 ) -> tuple[float, float, float]:
     """Mean difference in AP of paired runs and its 95 % percentile bootstrap interval.
 
-    Seeds and images are both resampled.
-
-    Args:
-        runs (list[ImageMatches]): One per seed.
-        control (list[ImageMatches]): With the same seeds in the same order.
-        thresholds (slice): Of the ten IoU thresholds.
-        resamples (int): Number of samples.
+    Seeds and images are both resampled; the runs have the same seeds in the same order.
     """
 
     def difference(seeds: np.ndarray, drawn: np.ndarray) -> float:
@@ -131,27 +115,19 @@ def read_truth(file: Path) -> COCO:
 def read_detections(truth: COCO, prefix: Path, kind: str) -> list[dict] | None:
     """Read COCO results PREFIX.KIND.json, or WIDER FACE's prediction files in folder PREFIX."""
     if not prefix.is_dir():
-        file = Path(f'{prefix}.{kind}.json')
-        return json.loads(file.read_text(encoding='utf-8'))
+        return json.loads(Path(f'{prefix}.{kind}.json').read_text(encoding='utf-8'))
     if kind == 'segm':
         return None
     found = read_predictions(prefix)[0]
     return [
         dict(image_id=image['id'], category_id=1, bbox=box, score=score)
         for image in truth.dataset['images']
-        for *box, score in found.get(
-            image['file_name'].rsplit('.', 1)[0], np.zeros((0, 5))
-        ).tolist()
+        for *box, score in found.get(image['file_name'].rsplit('.', 1)[0], np.zeros(0)).tolist()
     ]
 
 
 def score_runs(file: Path, runs: dict[str, list[Path]], resamples: int) -> dict:
-    """Score all runs on one annotation file.
-
-    Args:
-        file (Path): The annotations.
-        runs (dict[str, list[Path]]): Per layer, 'none' first, the detections' prefix of each seed.
-        resamples (int): Of the bootstrap.
+    """Score all runs, per layer the detections' prefix of each seed, on one annotation file.
 
     Returns:
         dict: ``ap``: per layer and metric one value per seed; ``difference`` to 'none': per layer
