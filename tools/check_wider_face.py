@@ -108,12 +108,10 @@ def check_annotation(report: Report, root: Path, name: str, images: set[str] | N
     except ValueError as error:
         report.part(name, [], [str(error)])
         return
-    faces = len(annotations.rows) + annotations.skipped
     # RetinaFace's annotation leaves out some of the official faces: no total to match.
-    counts = [
-        ('images', len(annotations.names), IMAGES[split]),
-        ('faces', faces, FACES[split] if official else 0),
-    ]
+    total = FACES[split] if official else 0
+    counts = [('images', len(annotations.names), IMAGES[split])]
+    counts.append(('faces', len(annotations.rows) + annotations.skipped, total))
     if not official:
         annotated = annotations.landmarks()[1].all(axis=1)
         counts.append(('faces with landmarks', int(annotated.sum()), 0))
@@ -158,10 +156,8 @@ def main() -> int:
     for split in IMAGES:
         images = check_images(report, args.root, split, not args.no_decode)
         if split in FACES:
-            for name in (
-                f'wider_face_split/wider_face_{split}_bbx_gt.txt',
-                f'retinaface_gt_v1.1/{split}/label.txt',
-            ):
+            official = f'wider_face_split/wider_face_{split}_bbx_gt.txt'
+            for name in (official, f'retinaface_gt_v1.1/{split}/label.txt'):
                 check_annotation(report, args.root, name, images)
     check_ground_truth(report, args.root)
     return int(report.failed)

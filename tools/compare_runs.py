@@ -122,18 +122,15 @@ def table(groups: dict[str, list[Run]]) -> str:
         last = [run.aps[max(run.aps)] for run in runs]
         paired = pairs(runs, groups[first]) if name != first else []
         values = [[run.aps[max(run.aps)] for run in side] for side in zip(*paired)]
-        rows.append(
-            [
-                name,
-                str(len(runs)),
-                mean_and_spread([max(run.aps.values()) for run in runs]),
-                mean_and_spread(last),
-                show_interval(*paired_difference(*values)) if paired else '',
-                _median([run.parameters for run in runs], '{:,.0f}'),
-                _median([run.step_s for run in runs], '{:.3f}'),
-                _median([run.image_ms for run in runs], '{:.1f}'),
-            ]
-        )
+        row = [name, str(len(runs)), mean_and_spread([max(run.aps.values()) for run in runs])]
+        row += [
+            mean_and_spread(last),
+            show_interval(*paired_difference(*values)) if paired else '',
+            _median([run.parameters for run in runs], '{:,.0f}'),
+            _median([run.step_s for run in runs], '{:.3f}'),
+            _median([run.image_ms for run in runs], '{:.1f}'),
+        ]
+        rows.append(row)
     return markdown([*header, 'parameters', 's/iteration', 'ms/image'], rows)
 
 

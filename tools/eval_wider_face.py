@@ -77,10 +77,10 @@ def read(path: str, truth: WiderFaceGroundTruth, gt_dir: str) -> dict[str, np.nd
     for warning in odd:
         print(warning.message)
     if not predictions:
+        found = unmatched[0] if unmatched else 'no file'
         raise InputError(
-            f'{path}: none of {len(unmatched)} files is for an image of {gt_dir}: got '
-            f'{unmatched[0] if unmatched else "no file"}, expected EVENT/NAME.txt such as '
-            f'{truth.images[0]}.txt'
+            f'{path}: none of {len(unmatched)} files is for an image of {gt_dir}: got {found}, '
+            f'expected EVENT/NAME.txt such as {truth.images[0]}.txt'
         )
     if unmatched:
         names = [ascii(name)[1:-1] for name in unmatched[:MAX_NAMED]]
@@ -211,13 +211,13 @@ def main(args: argparse.Namespace) -> None:
     names = [Path(path).stem for path in args.pred]
     names = names if len(set(names)) == len(names) else args.pred
     truth = read_ground_truth(args.gt_dir)
-    results, first = {}, None
+    results, tested = {}, []
     for name, path in zip(names, args.pred):
         begin = time.perf_counter()
         if len(names) > 1:
             print(f'{name}:')
         predictions = read(path, truth, args.gt_dir)
-        first = predictions if first is None else first
+        tested.append(predictions)
         scores = score_wider_face(predictions, truth, args.iou, args.subset, args.file_order)
         seconds = time.perf_counter() - begin
         if scores.missing:
@@ -232,17 +232,15 @@ def main(args: argparse.Namespace) -> None:
             print(f'warning: {reason}')
         results[name] = scores
     if args.json is not None:
-        # JSON has no NaN: a setting without faces is null.
-        aps = {
-            name: {key: None if math.isnan(ap) else ap for key, ap in scores.ap.items()}
-            for name, scores in results.items()
-        }
+        aps = {}
+        for name, scores in results.items():  # JSON has no NaN: a setting without faces is null.
+            aps[name] = {key: None if math.isnan(ap) else ap for key, ap in scores.ap.items()}
         aps = aps if len(aps) > 1 else next(iter(aps.values()))
         Path(args.json).write_text(json.dumps(aps, indent=2) + '\n', encoding='utf-8')
     if args.plot is not None:
         plot_curves(results, args.plot)
     if args.misses is not None:
-        plot_misses(find_misses(first, truth, args.iou), args.images, args.misses)
+        plot_misses(find_misses(tested[0], truth, args.iou), args.images, args.misses)
 
 
 if __name__ == '__main__':
