@@ -40,8 +40,7 @@ def write_onnx(
         graph (nn.Module): Takes one tensor; in evaluation mode.
         example (Tensor): An input, (B, channels, H, W).
         path (str or Path): File to write.
-        outputs (dict[str, dict[int, str]]): Name of each output, and its dynamic axes. The other
-            axes are written with the size that the example gives.
+        outputs (dict[str, dict[int, str]]): Name of each output, and its dynamic axes.
         metadata (dict): Stored as JSON in the file's ``metadata_props`` under 'polynl_mmdet'.
 
     Raises:

@@ -78,12 +78,7 @@ def check_loaded(model: nn.Module, state_dict: Mapping, source: str = 'checkpoin
     """Raise ValueError if a state dict has less than half of a model's weights, in their shapes.
 
     mmengine loads what fits and logs the rest. Layers that are inserted into a trained detector
-    (this package's and mmcv's context layers) are not counted.
-
-    Args:
-        model (nn.Module): The model to load into.
-        state_dict (Mapping): Weights by name. A prefix 'module.' is ignored, as by mmengine.
-        source (str): The file, for the error. Defaults to 'checkpoint'.
+    (this package's and mmcv's context layers) are not counted, and a prefix 'module.' is ignored.
     """
     inserted = tuple(
         f'{name}.'

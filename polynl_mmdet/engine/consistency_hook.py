@@ -83,13 +83,7 @@ class ConsistencyHook(Hook):
 
 
 def check_num_classes(model: nn.Module, dataset: Any, name: str = 'train') -> None:
-    """Raise ValueError if ``num_classes`` of a head is not the number of a data set's classes.
-
-    Args:
-        model (nn.Module): A detector.
-        dataset (Dataset): With ``metainfo['classes']``, or nothing is checked.
-        name (str): 'train', 'val' or 'test', for the error. Defaults to 'train'.
-    """
+    """Raise ValueError if ``num_classes`` of a head is not the number of a data set's classes."""
     classes = _classes(dataset)
     # Panoptic data sets count things and stuff; in an open vocabulary classes are prompts.
     is_open = getattr(dataset, 'return_classes', False)
@@ -133,12 +127,11 @@ def _check_images(metric: CocoMetric, dataset: Any, name: str) -> None:
             'both. Are they of the same split?'
         )
     if len(seen) < len(coco.imgs):
-        print_log(
+        message = (
             f'{name}_evaluator.ann_file has {len(coco.imgs) - len(seen)} images that are not in '
-            f'the {name} data set: all of their objects count as missed.',
-            logger='current',
-            level=logging.WARNING,
+            f'the {name} data set: all of their objects count as missed.'
         )
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 def _check_labels(metric: CocoMetric, datasets: list, name: str) -> None:

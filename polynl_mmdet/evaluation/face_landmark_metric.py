@@ -25,9 +25,7 @@ class FaceLandmarkMetric(BaseMetric):
     Args:
         iou_thr (float): Min IoU of a detection with its face. Defaults to 0.5.
         score_thr (float): Detections below it do not count. Defaults to 0.5.
-        norm_points (tuple[int, int]): The two landmarks whose distance is the unit. Defaults to
-            (0, 1), the eyes.
-        **kwargs: As in mmengine's ``BaseMetric``.
+        norm_points (tuple[int, int]): Landmarks whose distance is the unit. Defaults to the eyes.
     """
 
     default_prefix = 'face_landmarks'
@@ -51,10 +49,9 @@ class FaceLandmarkMetric(BaseMetric):
             truth, found = sample['gt_instances'], sample['pred_instances']
             for name, instances in (('gt_instances', truth), ('pred_instances', found)):
                 if 'keypoints' not in instances:
-                    raise ValueError(
-                        f'{sample.get("img_path")}: {name} has no keypoints, expected a dataset '
-                        'and a detector with landmarks'
-                    )
+                    expected = 'expected a dataset and a detector with landmarks'
+                    path = sample.get('img_path')
+                    raise ValueError(f'{path}: {name} has no keypoints, {expected}')
             points = _array(truth['keypoints'])
             visible = _array(truth['keypoints_visible']) > 0
             first, second = self.norm_points
@@ -91,7 +88,6 @@ class FaceLandmarkMetric(BaseMetric):
 
 
 def _iou(detected: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """IoU of boxes (n, 4) with boxes (k, 4): (n, k)."""
     return bbox_overlaps(torch.from_numpy(detected), torch.from_numpy(faces)).numpy()
 
 

@@ -36,7 +36,6 @@ class WIDERFaceMetric(BaseMetric):
             ``EVENT/NAME.txt``; whole paths below the folder that all images share where two images
             have one ``EVENT/NAME``. Defaults to None: none are written.
         format_only (bool): Only write the predictions. Defaults to False.
-        **kwargs: As in mmengine's ``BaseMetric``.
     """
 
     default_prefix = 'wider_face'

@@ -21,9 +21,8 @@ class AgentAttention(ContextLayer):
     are not built: they are learned for one size of map.
 
     Args:
-        in_channels (int): Channels C.
+        in_channels, num_heads (int): Channels C, heads.
         reduction (int): Q, K and V have C / reduction channels. Defaults to 2.
-        num_heads (int): Heads. Defaults to 1.
         grid (int): Side of the agents' grid. Defaults to 7, as in the paper.
     """
 

@@ -19,9 +19,8 @@ class EfficientAttention(ContextLayer):
     each position mixes by its query. The cost is linear in N.
 
     Args:
-        in_channels (int): Channels C.
+        in_channels, num_heads (int): Channels C, heads.
         reduction (int): Q, K and V have C / reduction channels. Defaults to 2.
-        num_heads (int): Heads. Defaults to 1.
     """
 
     _abbr_ = 'efficient_attention'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -22,9 +21,6 @@ def check_model(model: dict) -> None:
 
     mmdet builds some mistakes into an assertion without a message, a KeyError of 'None', or a shape
     error at the first image. Types may be names or classes.
-
-    Args:
-        model (dict): The config's ``model``.
 
     Raises:
         ValueError: A misspelt type; ``plugins`` or ``sites`` for a backbone that takes none, or
@@ -74,11 +70,7 @@ def _check_item(item: dict, key: str, model: dict, backbone: type[ResNet], where
 
 
 def check_layer(cfg: dict, where: str) -> None:
-    """Check that a layer's config, of the key ``where``, has a registered type.
-
-    Raises:
-        ValueError: It is no dict with a type, or the type is not registered.
-    """
+    """Raise ValueError unless a layer's config, of the key ``where``, has a registered type."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ValueError(f"{where}: got {cfg!r}, expected a dict with 'type'")
     kind = cfg['type']
@@ -92,14 +84,7 @@ def replaced_lists(filename: str | Path) -> list[str]:
     Lists replace lists in mmengine.
     """
     path = Path(filename).resolve()
-    bases = []
-    for node in ast.parse(path.read_text(encoding='utf-8')).body if path.suffix == '.py' else ():
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
-            try:
-                bases = ast.literal_eval(node.value)
-            except ValueError:  # mmengine reads expressions, too.
-                return []
-    bases = [bases] if isinstance(bases, str) else list(bases)
+    bases = Config._get_base_files(str(path))
     if not bases:
         return []
     bases = [base if '::' in base else str(path.parent / base) for base in bases]

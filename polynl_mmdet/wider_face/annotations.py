@@ -34,29 +34,20 @@ _OFFICIAL_COLUMNS, _INVALID = 10, 7
 
 @dataclass
 class FaceAnnotations:
-    """The content of an annotation file.
+    """The content of an annotation file of P images and F faces.
 
-    Attributes:
-        format (str): One of ``FORMATS``.
-        names (list[str]): Name of each image, usually ``EVENT/NAME.jpg``; length P.
-        starts (np.ndarray): int64, shape (P + 1,). Image i has the rows
-            ``starts[i]:starts[i + 1]``.
-        rows (np.ndarray): float64, shape (F, columns): the numbers of each face, as in the file.
-            Columns that a row of the file lacks are 0 (bbx_gt) or -1.
-        lines (np.ndarray): int64, shape (P,): the line (from 1) that names each image.
-        sizes (np.ndarray, optional): int64, shape (P, 2): width and height in pixels (labelv2).
-        skipped (int): Boxes of zero or negative size; they are not in ``rows``.
-        notes (list[str]): What was skipped or is odd, a line each with file, line and count.
+    Image i has the ``rows`` from ``starts[i]`` to ``starts[i + 1]``: the numbers of each face.
+    Columns that a row of the file lacks are 0 (bbx_gt) or -1.
     """
 
-    format: str
-    names: list[str]
-    starts: np.ndarray
-    rows: np.ndarray
-    lines: np.ndarray
-    sizes: np.ndarray | None = None
-    skipped: int = 0
-    notes: list[str] = field(default_factory=list)
+    format: str  # one of FORMATS
+    names: list[str]  # of each image, usually EVENT/NAME.jpg
+    starts: np.ndarray  # (P + 1,) int64
+    rows: np.ndarray  # (F, columns) float64
+    lines: np.ndarray  # (P,) int64, the line (from 1) that names each image
+    sizes: np.ndarray | None = None  # (P, 2) int64, width and height in pixels (labelv2)
+    skipped: int = 0  # boxes of zero or negative size, which are not in rows
+    notes: list[str] = field(default_factory=list)  # what is skipped or odd, with file and line
 
     def boxes(self) -> np.ndarray:
         """Return the boxes as x1, y1, x2, y2 in pixels: float64, shape (F, 4)."""
@@ -75,9 +66,6 @@ class FaceAnnotations:
         Returns:
             tuple[np.ndarray, np.ndarray]: x, y in pixels, float64, shape (F, num_points, 2), -1
             where not annotated; and bool, shape (F, num_points).
-
-        Raises:
-            ValueError: If the file has another number of landmarks.
         """
         marks = _marks(self.rows, self.format)
         if marks.shape[1] not in (0, num_points):

@@ -63,9 +63,8 @@ def score_wider_face(
         iou_thr (float): Smallest IoU of a detection with its face. Defaults to 0.5.
         subset (bool): Count only the faces of images that have an entry in ``predictions``.
             Otherwise images without an entry have no detections. Defaults to False.
-        file_order (bool): Take detections in the given order, as the Python port of the tools does:
-            a threshold accepts a detection if it or a later one of its image passes. Defaults to
-            False: sorted by score, as by the official tools. Without effect on sorted detections.
+        file_order (bool): Take detections in the given order, as the Python port of the tools does.
+            Defaults to False.
 
     Raises:
         ValueError: If ``iou_thr`` is not in (0, 1], or no prediction matches an image.

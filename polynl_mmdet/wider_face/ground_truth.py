@@ -18,20 +18,15 @@ SETTINGS = ('easy', 'medium', 'hard')
 
 @dataclass
 class WiderFaceGroundTruth:
-    """The boxes of all images, and which of them each setting counts.
+    """The boxes of P images, and which of these G boxes each setting counts.
 
-    Attributes:
-        images (list[str]): ``EVENT/NAME`` of each image, without ending; length P.
-        starts (np.ndarray): int64, shape (P + 1,). Image i has the boxes
-            ``starts[i]:starts[i + 1]``.
-        boxes (np.ndarray): float64, shape (G, 4): x, y, width, height in pixels.
-        counted (dict[str, np.ndarray]): For each of ``SETTINGS``, bool, shape (G,).
+    Image i has the boxes from ``starts[i]`` to ``starts[i + 1]``.
     """
 
-    images: list[str]
-    starts: np.ndarray
-    boxes: np.ndarray
-    counted: dict[str, np.ndarray]
+    images: list[str]  # EVENT/NAME of each image, without ending
+    starts: np.ndarray  # (P + 1,) int64
+    boxes: np.ndarray  # (G, 4) float64: x, y, width, height in pixels
+    counted: dict[str, np.ndarray]  # for each of SETTINGS (G,) bool
 
     @cached_property
     def index(self) -> dict[str, int]:

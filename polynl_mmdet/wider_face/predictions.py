@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,10 +28,9 @@ def read_predictions(
     """Read prediction files; warn, once for each kind, of rows that are odd.
 
     Args:
-        path (str | Path): A folder or a zip in the official layout; folders above ``EVENT`` do not
-            matter. A zip is not unpacked to disk.
+        path (str | Path): A folder or a zip; folders above ``EVENT`` do not matter.
         images (Collection[str], optional): The ``EVENT/NAME`` that are known; files of others are
-            not read. Defaults to None: every ``.txt`` file two levels deep is read.
+            not read. Defaults to None: all are read.
 
     Returns:
         tuple[dict[str, np.ndarray], list[str]]: For each ``EVENT/NAME``, float64 of shape (n, 5) in
@@ -38,15 +38,14 @@ def read_predictions(
         no image.
 
     Raises:
-        ValueError: At a line that is no detection, two files for one image, a damaged zip; it names
-            file and line.
+        ValueError: At a line that is no detection, two files for one image, a damaged zip.
     """
     path = Path(path)
     if not path.exists():
         raise ValueError(f'{path}: no such folder or zip')
     predictions: dict[str, np.ndarray] = {}
     unmatched: list[str] = []
-    odd: dict[str, list[str]] = {}
+    odd: dict[str, list[str]] = defaultdict(list)
     try:
         for name, read in _files(path).items():
             # The last folder and the name without .txt.
@@ -91,13 +90,12 @@ def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
             found = f'{len(row)} columns in {quote(line)}'
             raise ValueError(f'{where}:{number}: got {found}, expected {_ROW}')
         if len(row) > 5:
-            odd.setdefault('rows with more than 5 columns', []).append(f'{where}:{number}')
+            odd['rows with more than 5 columns'].append(f'{where}:{number}')
         if min(row[2:4]) < 0:
-            odd.setdefault('boxes of negative size', []).append(f'{where}:{number}')
+            odd['boxes of negative size'].append(f'{where}:{number}')
         rows.append(row[:5])
     if len(rows) != count[0]:
-        what = 'files whose count differs from their rows; the rows were read'
-        odd.setdefault(what, []).append(f'{where}:2')
+        odd['files whose count differs from their rows; the rows were read'].append(f'{where}:2')
     return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
 

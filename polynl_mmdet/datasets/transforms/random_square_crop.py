@@ -19,9 +19,8 @@ class RandomSquareCrop(BaseTransform):
     is drawn again, up to ``max_tries`` times; then a face is drawn, and a position that contains
     its centre. Images without such a face are cropped too.
 
-    Required keys: img; optional: gt_bboxes (``BaseBoxes``), gt_bboxes_labels, gt_ignore_flags,
-    gt_keypoints, gt_keypoints_visible. Modified keys: all of them. Added keys: img_shape,
-    homography_matrix.
+    Optional keys, beside img: gt_bboxes (``BaseBoxes``), gt_bboxes_labels, gt_ignore_flags,
+    gt_keypoints, gt_keypoints_visible.
 
     Args:
         scale_range (tuple[float, float]): Min and max side, relative to the shorter edge, in

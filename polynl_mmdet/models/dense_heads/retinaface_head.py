@@ -55,9 +55,8 @@ class RetinaFaceHead(AnchorHead):
         self.share_levels = share_levels
         self.landmark_coder = TASK_UTILS.build(landmark_coder or dict(type='LandmarkCoder'))
         super().__init__(num_classes, in_channels, **kwargs)
-        self.loss_landmark = MODELS.build(
-            loss_landmark or dict(type='SmoothL1Loss', beta=1.0, loss_weight=0.1)
-        )
+        default = dict(type='SmoothL1Loss', beta=1.0, loss_weight=0.1)
+        self.loss_landmark = MODELS.build(loss_landmark or default)
 
     def _init_layers(self) -> None:
         num_levels = self.prior_generator.num_levels
@@ -118,14 +117,9 @@ class RetinaFaceHead(AnchorHead):
             batch_img_metas (list[dict]): With ``pad_shape``.
             batch_gt_instances_ignore (list[InstanceData | None], optional): ``bboxes`` of faces
                 that are neither positive nor negative.
-
-        Raises:
-            ValueError: Faces without keypoints, or with another number of them.
         """
         sizes = [scores.shape[-2:] for scores in cls_scores]
-        anchor_list, flag_list = self.get_anchors(
-            sizes, batch_img_metas, device=cls_scores[0].device
-        )
+        anchor_list, flag_list = self.get_anchors(sizes, batch_img_metas, cls_scores[0].device)
         anchors = torch.cat(anchor_list[0])
         flat = self.per_anchor(cls_scores, bbox_preds, landmark_preds)
         ignored = batch_gt_instances_ignore or [None] * len(batch_img_metas)
@@ -156,10 +150,8 @@ class RetinaFaceHead(AnchorHead):
     ) -> tuple[Tensor, int, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return of one image the summed classification loss, the number of positives (at least 1),
         and predictions and targets of boxes, (P, 4), and of the annotated points, (Q, 2)."""
-        if 'keypoints' not in gt or 'keypoints_visible' not in gt:
-            raise ValueError(
-                'gt_instances: got no keypoints, expected the samples of RetinaFaceDataset'
-            )
+        if 'keypoints' not in gt:
+            raise ValueError('gt_instances: got no keypoints, expected those of RetinaFaceDataset')
         if gt.keypoints.shape[1] != self.landmark_coder.num_points:
             raise ValueError(
                 f'bbox_head.landmark_coder.num_points: got {self.landmark_coder.num_points}, '

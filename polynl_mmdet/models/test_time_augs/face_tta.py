@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_flip
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
-from torch import Tensor
 
 from .box_voting import box_voting
 
@@ -51,20 +51,10 @@ class FaceTTAModel(BaseTTAModel):
         pred = view.pred_instances
         if not view.metainfo.get('flip', False):
             return pred
+        flip = partial(bbox_flip, img_shape=view.ori_shape[:2], direction=view.flip_direction)
+        points = flip(pred.keypoints.repeat(1, 1, 2))[..., :2]
+        if view.flip_direction != 'diagonal':  # A rotation: left stays left.
+            points = points[:, list(view.metainfo.get('flip_indices', self.flip_indices))]
         return InstanceData(
-            bboxes=bbox_flip(pred.bboxes, view.ori_shape[:2], view.flip_direction),
-            scores=pred.scores,
-            labels=pred.labels,
-            keypoints=self._flip_points(pred.keypoints, view),
+            bboxes=flip(pred.bboxes), scores=pred.scores, labels=pred.labels, keypoints=points
         )
-
-    def _flip_points(self, points: Tensor, view: DetDataSample) -> Tensor:
-        height, width = view.ori_shape[:2]
-        points = points.clone()
-        if view.flip_direction in ('horizontal', 'diagonal'):
-            points[..., 0] = width - points[..., 0]
-        if view.flip_direction in ('vertical', 'diagonal'):
-            points[..., 1] = height - points[..., 1]
-        if view.flip_direction == 'diagonal':  # A rotation: left stays left.
-            return points
-        return points[:, list(view.metainfo.get('flip_indices', self.flip_indices))]
