@@ -10,7 +10,6 @@ from urllib.parse import urlparse
 import mmengine
 import pytest
 import torch
-from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -63,72 +62,52 @@ def test_weights_are_mmdets_and_need_no_torchvision(name, monkeypatch):
     assert urls == expected
 
 
-@pytest.fixture
-def train(run_tool, data_root, tmp_path):
-    """Callable: trains a config for three steps on real images, with weights in torch's cache."""
-    cache = tmp_path / 'torch/hub/checkpoints'
-    cache.mkdir(parents=True)
-    (tmp_path / 'data').mkdir()
-
-    def run(name, url, weights, data, *options):
-        torch.save(weights, cache / Path(urlparse(url).path).name)
-        (tmp_path / 'data' / data).symlink_to((data_root / 'coco_mini').resolve())
-        done = run_tool(
-            'train.py',
-            ROOT / 'configs/mask_rcnn' / name,
-            '--cfg-options',
-            'train_dataloader.dataset.indices=3',
-            'train_dataloader.batch_size=1',
-            'train_dataloader.num_workers=0',
-            'train_dataloader.persistent_workers=False',
-            'train_dataloader.dataset.pipeline.2.scale=(160,128)',
-            'default_hooks.logger.interval=1',
-            'default_hooks.checkpoint.interval=-1',
-            'train_cfg.max_epochs=1',
-            'train_cfg.val_begin=2',
-            *options,
-            cwd=tmp_path,
-            env={'TORCH_HOME': str(tmp_path / 'torch')},
-        )
-        assert done.returncode == 0, done.stdout[-3000:]
-        assert 'Epoch(train) [1][3/3]' in done.stdout
-        assert 'No module named' not in done.stdout
-        assert 'nan' not in done.stdout
-        return done.stdout
-
-    return run
-
-
-def test_readmes_first_training_command(train):
-    weights = ResNet(50).state_dict()
-    weights.update({'fc.weight': torch.zeros(1000, 2048), 'fc.bias': torch.zeros(1000)})
-    name = 'mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
-    train(name, URLS['_r50'], weights, 'coco')
-
-
-def test_fine_tuning_a_coco_detector(train):
+def test_fine_tuning_a_coco_detector(run_tool, data_root, tmp_path):
+    """A step on real images, from weights in torch's cache."""
     name = 'mask-rcnn_r50-polynl-site-c4_fpn_finetune_custom.py'
     cfg = Config.fromfile(ROOT / 'configs/mask_rcnn' / name)
     trained = Config.fromfile(ROOT / 'configs/mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
     trained.backbone.init_cfg = None
-    weights = dict(state_dict=MODELS.build(trained).state_dict(), meta={})
+    weights = tmp_path / 'torch/hub/checkpoints' / Path(urlparse(cfg.load_from).path).name
+    weights.parent.mkdir(parents=True)
+    torch.save(dict(state_dict=MODELS.build(trained).state_dict(), meta={}), weights)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/custom').symlink_to((data_root / 'coco_mini').resolve())
     sets = [f'{split}_dataloader.dataset' for split in ('train', 'val', 'test')]
     files = [f'annotations/instances_{s}2017.json' for s in ('train', 'val', 'val')]
-    output = train(
-        name,
-        cfg.load_from,
-        weights,
-        'custom',
+    done = run_tool(
+        'train.py',
+        ROOT / 'configs/mask_rcnn' / name,
+        '--cfg-options',
+        'train_dataloader.dataset.indices=1',
+        'train_dataloader.batch_size=1',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'train_dataloader.dataset.pipeline.2.scale=(160,128)',
+        'default_hooks.logger.interval=1',
+        'default_hooks.checkpoint.interval=-1',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_begin=2',
         *(f"{s}.metainfo.classes=('person','chair')" for s in sets),
         *(f'{s}.ann_file={file}' for s, file in zip(sets, files)),
         'train_dataloader.dataset.data_prefix.img=train2017/',
         f'val_evaluator.ann_file=data/custom/{files[1]}',
+        cwd=tmp_path,
+        env={'TORCH_HOME': str(tmp_path / 'torch')},
     )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert 'Epoch(train) [1][1/1]' in done.stdout
     for head in ('fc_cls', 'fc_reg', 'conv_logits'):
-        assert re.search(rf'size mismatch for \S*{head}', output)
-    missing = output.partition('missing keys in source state_dict: ')[2].partition('\n')[0]
+        assert re.search(rf'size mismatch for \S*{head}', done.stdout)
+    missing = done.stdout.partition('missing keys in source state_dict: ')[2].partition('\n')[0]
     assert missing
     assert all('.site' in key for key in missing.split(', '))
+
+
+LAYER = dict(type='PolyNL', context_norm=True)
+SITE = dict(cfg=LAYER, stage='c4', before_block=-1)
+PLUGIN = dict(cfg=LAYER, position='after_conv2', stages=(False, True, True, True))
+FPN = dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=64, num_outs=5)
 
 
 @pytest.mark.parametrize(
@@ -138,31 +117,22 @@ def test_fine_tuning_a_coco_detector(train):
         'retinaface/retinaface_mobilenet0.25-polynl-c4_merge-fpn_finetune_widerface.py',
     ],
 )
-@pytest.mark.parametrize('insertion', ['sites', 'plugins', 'LevelContext'])
-def test_new_layers_learn_faster_however_inserted(name, insertion):
-    layer = dict(type='PolyNL', context_norm=True)
-    backbone = dict(type='ResNet', depth=50)
-    neck = dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=64, num_outs=5)
-    if insertion == 'sites':
-        site = dict(cfg=layer, stage='c4', before_block=-1)
-        backbone = dict(backbone, type='SiteResNet', sites=[site])
-    elif insertion == 'plugins':
-        plugin = dict(cfg=layer, position='after_conv2', stages=(False, True, True, True))
-        backbone['plugins'] = [plugin]
-    else:
-        neck = dict(type='LevelContext', layer=layer, levels=[2], neck=neck)
+@pytest.mark.parametrize(
+    ('backbone', 'neck'),
+    [
+        (dict(type='SiteResNet', sites=[SITE]), FPN),
+        (dict(type='ResNet', plugins=[PLUGIN]), FPN),
+        (dict(type='ResNet'), dict(type='LevelContext', layer=LAYER, levels=[2], neck=FPN)),
+    ],
+)
+def test_new_layers_learn_faster_however_inserted(name, backbone, neck):
     with torch.device('meta'):
-        model = nn.ModuleDict(dict(backbone=MODELS.build(backbone), neck=MODELS.build(neck)))
-    new = {
-        id(parameter)
-        for module in model.modules()
-        if type(module).__name__ == 'PolyNL'
-        for parameter in module.parameters()
-    }
-    wrapper = Config.fromfile(ROOT / 'configs' / name).optim_wrapper
-    groups = build_optim_wrapper(model, wrapper).optimizer.param_groups
-    lr = wrapper.optimizer.lr
+        parts = dict(backbone=MODELS.build(dict(depth=50, **backbone)), neck=MODELS.build(neck))
+        model = nn.ModuleDict(parts)
+    new = {id(p) for m in model.modules() if type(m).__name__ == 'PolyNL' for p in m.parameters()}
     assert new
-    for group in groups:
+    wrapper = Config.fromfile(ROOT / 'configs' / name).optim_wrapper
+    lr = wrapper.optimizer.lr
+    for group in build_optim_wrapper(model, wrapper).optimizer.param_groups:
         for parameter in group['params']:
             assert group['lr'] == pytest.approx(10 * lr if id(parameter) in new else lr)

@@ -18,8 +18,13 @@ from mmengine.structures import InstanceData
 from polynl_mmdet.wider_face import read_ground_truth, read_predictions, score_wider_face
 
 FOLDER = Path(__file__).parents[2] / 'configs' / 'retinaface'
-FULL = sorted(path.name for path in FOLDER.glob('*.py'))
-CONFIGS = [*FULL, '../demo/retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider.py']
+# Of each backbone, neck and kind of insertion one.
+CONFIGS = [
+    'retinaface_r50-polynl-site-c4_fpn_8xb4-80e_widerface.py',
+    'retinaface_r50_merge-fpn_8xb4-80e_widerface.py',
+    'retinaface_mobilenet0.25-polynl-c4_merge-fpn_finetune_widerface.py',
+    '../demo/retinaface_narrow-r18-polynl-site-c4_merge-fpn_toy-wider.py',
+]
 
 
 def load(name):
@@ -50,6 +55,12 @@ def make_batch(size, faces, annotated=True):
         inputs.append(torch.randint(0, 255, (3, size, size), dtype=torch.uint8))
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('*.py')), ids=lambda path: path.stem)
+def test_builds(path):
+    with torch.device('meta'):
+        MODELS.build(load(path.name).model)
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -102,8 +113,9 @@ def test_schedule_of_retinafaces_paper():
     ],
 )
 def test_plain_weights_miss_only_the_plugin(name, plugin):
-    backbone = MODELS.build(load(name).model.backbone)
-    missing, unexpected = backbone.load_state_dict(ResNet(50).state_dict(), strict=False)
+    with torch.device('meta'):
+        backbone, plain = MODELS.build(load(name).model.backbone), ResNet(50)
+    missing, unexpected = backbone.load_state_dict(plain.state_dict(), strict=False)
     assert missing
     assert not unexpected
     assert all(plugin in key for key in missing)

@@ -90,27 +90,18 @@ def test_a_close_up_is_downscaled(model, images):
 
 
 def test_aligned_crops():
-    """The least-squares similarity (Umeyama, 1991), and pixels where the template has them."""
+    """The least-squares similarity (Umeyama, 1991)."""
     rng = np.random.default_rng(0)
     angle, scale = 0.4, 2.5
     rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    points = ARCFACE_TEMPLATE @ rotation.T + (180, 150)
-    image = np.zeros((600, 700, 3), np.uint8)
-    for point, colour in zip(points, np.eye(5, 3) * 255 + np.eye(5, 3, -3) * 120):
-        cv2.circle(image, point.round().astype(int).tolist(), 9, colour.tolist(), -1)
-    (crop,) = align_faces(image, points[None])
-    assert crop.shape == (112, 112, 3)
-    for x, y in ARCFACE_TEMPLATE.round().astype(int):
-        assert crop[y, x].max() > 100
-
-    noisy = points + rng.normal(0, 10, points.shape)
-    source, target = noisy - noisy.mean(0), ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)
+    points = ARCFACE_TEMPLATE @ rotation.T + (180, 150) + rng.normal(0, 10, (5, 2))
+    source, target = points - points.mean(0), ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)
     u, s, vt = np.linalg.svd(target.T @ source)
     matrix = u @ vt * s.sum() / (source**2).sum()
-    shift = ARCFACE_TEMPLATE.mean(0) - matrix @ noisy.mean(0)
-    noise = rng.integers(0, 255, image.shape, np.uint8)
-    expected = cv2.warpAffine(noise, np.c_[matrix, shift], (112, 112))
-    assert (align_faces(noise, noisy[None])[0] == expected).mean() > 0.99
+    shift = ARCFACE_TEMPLATE.mean(0) - matrix @ points.mean(0)
+    image = rng.integers(0, 255, (600, 700, 3), np.uint8)
+    expected = cv2.warpAffine(image, np.c_[matrix, shift], (112, 112))
+    assert (align_faces(image, points[None])[0] == expected).mean() > 0.99
     assert align_faces(image, points[None], size=224).shape == (1, 224, 224, 3)
 
 

@@ -62,42 +62,15 @@ def test_faces_are_those_of_the_detector(options):
     order = scores[0].argsort(descending=True, stable=True)
     if 'model.data_preprocessor.pad_size_divisor' in options:
         # The detector leaves anchors in the padding out; the graph gives them no score.
-        outside = len(order) - len(own)
-        assert outside > 0
-        assert not scores[0][order[-outside:]].any()
-        order = order[:-outside]
+        assert len(own) < len(order)
+        assert not scores[0][order[len(own) :]].any()
+        order = order[: len(own)]
     torch.testing.assert_close(scores[0][order], own.scores)
-    distinct = torch.cat([own.scores.diff() < 0, torch.tensor([True])])
-    distinct &= torch.cat([torch.tensor([True]), own.scores.diff() < 0])
+    falls = torch.cat([torch.tensor([True]), own.scores.diff() < 0, torch.tensor([True])])
+    distinct = falls[:-1] & falls[1:]
     assert distinct.float().mean() > 0.9
     torch.testing.assert_close(boxes[0][order][distinct], own.bboxes[distinct])
     torch.testing.assert_close(points[0][order][distinct], own.keypoints[distinct])
-
-
-def test_a_batch_is_its_images():
-    graph = FaceDetectorGraph(face_detector())
-    batch = torch.rand(3, 3, 65, 90) * 255
-    with torch.no_grad():
-        together = graph(batch)
-        for index in range(3):
-            for whole, alone in zip(together, graph(batch[index : index + 1])):
-                torch.testing.assert_close(whole[index], alone[0], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize('divisor', [1, 32])
-def test_pixels_are_prepared_as_mmdet_does(divisor):
-    cfg = dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=divisor,
-        pad_value=7,
-    )
-    preprocessor = MODELS.build(cfg)
-    image = torch.randint(0, 256, (3, 50, 71)).float()
-    expected = preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))['inputs']
-    torch.testing.assert_close(PixelInput(preprocessor)(image[None]), expected)
 
 
 def test_what_cannot_be_exported_is_named():
@@ -107,46 +80,50 @@ def test_what_cannot_be_exported_is_named():
         FaceDetectorGraph(face_detector(**{'model.bbox_head.num_classes': 2}))
 
 
-class _Plain(nn.Module):
-    """A detector's interface around a few layers."""
+class Plain(nn.Module):
+    """A detector's interface around a layer."""
 
-    def __init__(self, *layers):
+    def __init__(self, layer):
         super().__init__()
         self.data_preprocessor = MODELS.build(
             dict(type='DetDataPreprocessor', pad_size_divisor=8, bgr_to_rgb=True)
         )
-        self.layers = nn.Sequential(*layers)
+        self.layer = layer
 
     def extract_feat(self, x):
-        return (self.layers(x),)
+        return (self.layer(x),)
 
 
-@pytest.mark.parametrize('bins', [1, 4, (3, 10)])
-def test_adaptive_pooling_in_a_file(bins, tmp_path):
-    """Windows of different sizes, of maps smaller than the grid too, for sizes never traced."""
-    pytest.importorskip('onnxruntime')
-    check_file(_Plain(nn.AdaptiveAvgPool2d(bins)), tmp_path)
+def write(layer, path):
+    """Write an ONNX file; give the graph and a session of the file."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    from polynl_mmdet.deploy.onnx_file import write_onnx
 
-
-@pytest.mark.parametrize('context_norm', [False, True])
-def test_poly_nl_in_a_file(context_norm, tmp_path):
-    pytest.importorskip('onnxruntime')
-    layer = PolyNL(3, bias=True, context_norm=context_norm)
-    for parameter in layer.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    check_file(_Plain(layer), tmp_path)
-
-
-def check_file(detector, tmp_path):
-    import onnxruntime
-
-    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
-
-    graph = PyramidGraph(detector).eval()
-    path = tmp_path / 'graph.onnx'
+    graph = PyramidGraph(Plain(layer)).eval()
     free = {'level_0': {0: 'batch', 2: 'height_0', 3: 'width_0'}}
     write_onnx(graph, torch.rand(2, 3, 17, 30), path, free, {'kind': 'pyramid'})
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return graph, onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        # Windows of different sizes, of maps smaller than the grid too.
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d(4),
+        nn.AdaptiveAvgPool2d((3, 10)),
+        PolyNL(3, bias=True),
+        PolyNL(3, bias=True, context_norm=True),
+    ],
+    ids=repr,
+)
+def test_a_layer_in_a_file(layer, tmp_path):
+    """For sizes never traced."""
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    graph, session = write(layer, tmp_path / 'graph.onnx')
+    from polynl_mmdet.deploy.onnx_file import compare
+
     for shape in ((1, 3, 5, 41), (3, 3, 64, 64), (2, 3, 33, 7)):
         (difference,) = compare(graph, session, torch.rand(shape) * 3)
         assert difference.relative < 1e-5
@@ -154,16 +131,12 @@ def check_file(detector, tmp_path):
 
 def test_differences_are_seen(tmp_path):
     """A graph that is not the file's, and a result that is no number."""
-    onnxruntime = pytest.importorskip('onnxruntime')
-    from polynl_mmdet.deploy.onnx_file import compare, write_onnx
+    layer = nn.Conv2d(3, 2, 1)
+    graph, session = write(layer, tmp_path / 'graph.onnx')
+    from polynl_mmdet.deploy.onnx_file import compare
 
-    graph = PyramidGraph(_Plain(nn.Conv2d(3, 2, 1)))
-    path = tmp_path / 'graph.onnx'
-    write_onnx(graph, torch.rand(1, 3, 8, 8), path, {'level_0': {2: 'h', 3: 'w'}}, {})
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     image = torch.rand(1, 3, 16, 8)
-    with torch.no_grad():
-        graph.detector.layers[0].bias += 0.5
+    layer.bias.data += 0.5
     (difference,) = compare(graph, session, image)
     assert difference.absolute == pytest.approx(0.5, rel=1e-4)
     scale = max(1.0, float(graph(image)[0].abs().max()))

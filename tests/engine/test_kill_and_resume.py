@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import random
@@ -101,15 +100,17 @@ def test_killed_trainings_resume_from_a_whole_file(tmp_path):
     work_dir, context = tmp_path / 'work', multiprocessing.get_context('fork')
     epochs, killed_while_writing = [0], 0
     for kill in range(KILLS + 1):
-        log = tmp_path / f'{kill}.log'
-        last = kill == KILLS
-        end = max(epochs) + 2 if last else 10**6
-        process = context.Process(target=train, args=(work_dir, end, str(log)))
+        log, last = tmp_path / f'{kill}.log', kill == KILLS
+        end = max(epochs) + 2  # Some epochs on.
+        args = (work_dir, end if last else 10**6, str(log))
+        process = context.Process(target=train, args=args, daemon=True)
         process.start()
-        if not last:
-            # Some epochs on, then at once, in the middle of a write, or anywhere.
-            reached = max(epochs) + 2
-            wait(lambda r=reached: any(work_dir.glob(f'epoch_{r}.pth')))
+        if last:
+            process.join(60)
+            assert process.exitcode == 0, log.read_text()[-2000:]
+        else:
+            wait(lambda e=end: any(int(p.stem[6:]) >= e for p in work_dir.glob('epoch_*.pth')))
+            # In the middle of a write, anywhere, or at once.
             if kill % 3 == 0:
                 wait(lambda: any(work_dir.glob(PARTIAL)))
             elif kill % 3 == 1:
@@ -119,14 +120,10 @@ def test_killed_trainings_resume_from_a_whole_file(tmp_path):
             killed_while_writing += any(work_dir.glob(PARTIAL))
             if kill % 3 == 2:  # mmengine's own file, as a kill between open and write leaves it.
                 (work_dir / 'last_checkpoint').write_text('')
-        else:
-            process.join(60)
-            assert process.exitcode == 0, log.read_text()[-2000:]
         resumed = re.findall(r'resumed epoch: (\d+)', log.read_text())
         assert resumed == ([str(max(epochs))] if kill else [])
         epochs = whole_epochs(work_dir)
         assert epochs
     assert killed_while_writing
     assert max(epochs) == end
-    with contextlib.suppress(FileNotFoundError):
-        assert find_latest_checkpoint(str(work_dir)) == str(work_dir / f'epoch_{end}.pth')
+    assert find_latest_checkpoint(str(work_dir)) == str(work_dir / f'epoch_{end}.pth')

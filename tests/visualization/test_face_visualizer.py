@@ -10,27 +10,21 @@ from mmengine.structures import InstanceData
 
 from polynl_mmdet.visualization.face_visualizer import BOX_COLOR, LANDMARK_COLORS
 
+BLACK = np.zeros((200, 300, 3), np.uint8)
 BOX = [100.0, 60.0, 180.0, 160.0]
 POINTS = [[120.0, 90.0], [160.0, 90.0], [140.0, 115.0], [122.0, 140.0], [158.0, 140.0]]
 
 
-def draw(tmp_path, draw_gt=False, **fields):
-    instances = InstanceData(
-        bboxes=torch.tensor([BOX]),
+def draw(image, box, points, draw_gt=False, **fields):
+    sample = DetDataSample()
+    sample.gt_instances = sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([box]),
         labels=torch.zeros(1, dtype=torch.long),
-        keypoints=torch.tensor([POINTS]),
+        keypoints=torch.tensor([points]),
         **fields,
     )
-    sample = DetDataSample()
-    sample.gt_instances = sample.pred_instances = instances
-    visualizer = VISUALIZERS.build(dict(type='FaceVisualizer', name=str(tmp_path)))
-    visualizer.add_datasample(
-        'one',
-        np.zeros((200, 300, 3), np.uint8),
-        sample,
-        draw_gt=draw_gt,
-        draw_pred=not draw_gt,
-    )
+    visualizer = VISUALIZERS.build(dict(type='FaceVisualizer', name='faces'))
+    visualizer.add_datasample('one', image, sample, draw_gt=draw_gt, draw_pred=not draw_gt)
     return visualizer.get_image()
 
 
@@ -38,8 +32,8 @@ def near(pixel, colour):
     return np.abs(pixel.astype(int) - colour).max() < 60
 
 
-def test_box_score_and_landmarks(tmp_path):
-    image = draw(tmp_path, scores=torch.tensor([0.87]))
+def test_box_score_and_landmarks():
+    image = draw(BLACK, BOX, POINTS, scores=torch.tensor([0.87]))
     for (x, y), colour in zip(POINTS, LANDMARK_COLORS):
         assert near(image[int(y), int(x)], colour)
     assert near(image[110, 99:102].max(axis=0), BOX_COLOR)
@@ -48,25 +42,17 @@ def test_box_score_and_landmarks(tmp_path):
     assert not image[62:80, 104:176].any()
 
 
-def test_low_scores_and_unannotated_landmarks_are_not_drawn(tmp_path):
-    assert not draw(tmp_path, scores=torch.tensor([0.1])).any()
+def test_low_scores_and_unannotated_landmarks_are_not_drawn():
+    assert not draw(BLACK, BOX, POINTS, scores=torch.tensor([0.1])).any()
     visible = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0]])
-    image = draw(tmp_path, draw_gt=True, scores=torch.tensor([1.0]), keypoints_visible=visible)
+    image = draw(BLACK, BOX, POINTS, True, scores=torch.ones(1), keypoints_visible=visible)
     assert near(image[90, 120], LANDMARK_COLORS[0])
     assert not image[115, 140].any()
 
 
 def test_a_face_beyond_the_image_leaves_it_in_its_place():
     random = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    sample = DetDataSample()
-    sample.pred_instances = InstanceData(
-        bboxes=torch.tensor([[-200.0, 30.0, 500.0, 400.0]]),
-        scores=torch.tensor([0.9]),
-        labels=torch.zeros(1, dtype=torch.long),
-        keypoints=torch.full((1, 5, 2), -50.0),
-    )
-    visualizer = VISUALIZERS.build(dict(type='FaceVisualizer', name='beyond'))
-    visualizer.add_datasample('one', random, sample, draw_gt=False)
-    image = visualizer.get_image()
+    outside = [[-50.0, -50.0]] * 5
+    image = draw(random, [-200.0, 30.0, 500.0, 400.0], outside, scores=torch.tensor([0.9]))
     assert image.shape == random.shape
     np.testing.assert_array_equal(image[35:], random[35:])  # Below the box's upper edge.
