@@ -12,7 +12,7 @@ import torch
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 
-from polynl_mmdet.datasets.transforms import RandomSquareCrop
+import polynl_mmdet  # noqa: F401
 
 HEIGHT, WIDTH = 120, 200
 # Two faces, each with five landmarks far enough apart to tell them in the image.
@@ -69,7 +69,6 @@ def apply(results, **config):
     [
         (dict(scale=(400, 240)), (240, 400)),
         (dict(scale=(300, 300), keep_ratio=True), (180, 300)),
-        (dict(scale=(301, 97), keep_ratio=False), (97, 301)),
         (dict(scale_factor=1.7), (204, 340)),
     ],
 )
@@ -81,13 +80,6 @@ def test_resize(options, size):
     np.testing.assert_allclose(results['gt_bboxes'].numpy(), BOXES * np.tile(scale, 2), rtol=1e-5)
     np.testing.assert_allclose(brightness_at(results), EXPECTED, atol=6)
     assert results['gt_keypoints'].dtype == np.float32
-
-
-def test_resize_leaves_landmarks_outside_the_image_outside():
-    results = make_results()
-    results['gt_keypoints'][0, 0] = [-4, 130]
-    results = apply(results, type='FaceResize', scale_factor=2.0)
-    assert results['gt_keypoints'][0, 0].tolist() == [-8, 260]
 
 
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
@@ -109,25 +101,14 @@ def test_flip(direction):
     assert visible[0].tolist() == ([1, 1, 1, 1, 0] if mirrored else [1, 1, 1, 0, 1])
 
 
-def test_mmdets_own_resize_and_flip_would_not_do():
-    # What the subclasses are for; if mmdet learns it, they can go.
-    results = apply(make_results(), type='Resize', scale_factor=2.0)
-    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
-    results = apply(make_results(), type='RandomFlip', prob=1.0)
-    np.testing.assert_array_equal(results['gt_keypoints'], MARKS)
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_square_crop(seed):
-    np.random.seed(seed)
+def test_square_crop():
     crop = TRANSFORMS.build(dict(type='RandomSquareCrop'))
-    sides, counts = [], set()
-    for _ in range(200):
+    sides = []
+    for _ in range(300):
         results = crop(make_results())
         side = results['img'].shape[0]
         assert results['img'].shape == (side, side, 3)
         assert results['img_shape'] == (side, side)
-        # Where the crop was is told by what it did to the first face kept.
         shift = results['homography_matrix'][:2, 2]
         moved = BOXES + np.tile(shift, 2)
         centres = (moved[:, :2] + moved[:, 2:]) / 2
@@ -135,65 +116,40 @@ def test_square_crop(seed):
         assert kept.any()
         np.testing.assert_array_equal(results['gt_bboxes'].numpy(), moved[kept].clip(0, side))
         np.testing.assert_array_equal(results['gt_keypoints'], (MARKS + shift)[kept])
-        assert results['gt_keypoints'].dtype == np.float32
         for key in ('gt_bboxes_labels', 'gt_ignore_flags', 'gt_keypoints_visible'):
             np.testing.assert_array_equal(results[key], make_results()[key][kept])
         left, top = (-shift).astype(int)
-        np.testing.assert_array_equal(
-            results['img'], mark_image()[top : top + side, left : left + side]
-        )
+        expected = mark_image()[top : top + side, left : left + side]
+        np.testing.assert_array_equal(results['img'], expected)
         sides.append(side)
-        counts.add(int(kept.sum()))
     assert 0.3 * HEIGHT - 1 <= min(sides) < 0.4 * HEIGHT
     assert 0.9 * HEIGHT < max(sides) <= HEIGHT
-    assert counts == {1, 2} or counts == {1}
 
 
-def test_square_crop_finds_a_face_that_chance_does_not():
-    np.random.seed(0)
+def test_square_crop_keeps_a_face_to_learn_from():
+    """Where chance finds none, and where the other face is ignored."""
+    corners = HorizontalBoxes(torch.tensor([[0.0, 0, 3, 3], [196, 116, 200, 120]]))
     for _ in range(50):
-        results = make_results()
-        results['gt_bboxes'] = HorizontalBoxes(torch.tensor([[0.0, 0, 3, 3], [196, 116, 200, 120]]))
+        results = dict(make_results(), gt_bboxes=corners.clone())
         results = apply(results, type='RandomSquareCrop', scale_range=(0.05, 0.1), max_tries=1)
         assert len(results['gt_bboxes']) == 1
-
-
-def test_square_crop_looks_for_faces_that_are_not_ignored():
-    np.random.seed(0)
-    for _ in range(50):
-        results = apply(
-            make_results((True, False)), type='RandomSquareCrop', scale_range=(0.3, 0.5)
-        )
+        results = make_results((True, False))
+        results = apply(results, type='RandomSquareCrop', scale_range=(0.3, 0.5))
         assert (~results['gt_ignore_flags']).any()
 
 
-@pytest.mark.parametrize('empty', [True, False])
-def test_square_crop_without_faces_to_learn_from(empty):
+@pytest.mark.parametrize('faces', [0, 2])
+def test_square_crop_without_faces_to_learn_from(faces):
     results = make_results((True, True))
-    if empty:
-        for key in list(results):
-            if key.startswith('gt_'):
-                results[key] = results[key][:0]
+    results.update({k: v[:faces] for k, v in results.items() if k.startswith('gt_')})
     results = apply(results, type='RandomSquareCrop')
     assert results['img'].shape[0] == results['img'].shape[1]
-    assert len(results['gt_bboxes']) == len(results['gt_keypoints'])
-
-
-def test_square_crop_without_annotations_and_of_one_pixel():
+    assert len(results['gt_bboxes']) == len(results['gt_keypoints']) <= faces
     results = apply(dict(img=np.zeros((1, 5, 3), np.uint8)), type='RandomSquareCrop')
     assert results['img'].shape == (1, 1, 3)
 
 
-@pytest.mark.parametrize(
-    'options', [dict(scale_range=(0, 1)), dict(scale_range=(0.8, 0.3)), dict(max_tries=0)]
-)
-def test_square_crop_refuses_bad_options(options):
-    with pytest.raises(ValueError, match='expected'):
-        RandomSquareCrop(**options)
-
-
 def test_a_chain_agrees_with_its_homography():
-    np.random.seed(3)
     for _ in range(30):
         results = make_results()
         for config in (

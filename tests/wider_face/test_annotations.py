@@ -40,7 +40,6 @@ LABEL_V2 = f"""# 0--A/p1.jpg 1024 1385
 # 1--B/p2.jpg 30 40
 1 2 4 6 {NO_MARKS}
 """
-BOXES = [[449, 330, 571, 479], [78, 221, 85, 229], [1, 2, 4, 6]]
 NAMES = ['0--A/p1.jpg', '0--A/empty.jpg', '1--B/p2.jpg']
 
 
@@ -60,7 +59,6 @@ def test_official(read):
     found = read(OFFICIAL)
     assert (found.format, found.names, found.sizes) == ('bbx_gt', NAMES, None)
     assert found.starts.tolist() == [0, 2, 2, 3]
-    assert found.lines.tolist() == [1, 5, 8]
     assert found.boxes().tolist() == [[276, 114, 336, 218], [404, 120, 458, 202], [5, 6, 12, 14]]
     assert found.invalid().tolist() == [False, True, False]
     assert found.rows[1].tolist() == [404, 120, 54, 82, 2, 1, 0, 1, 2, 1]
@@ -74,8 +72,7 @@ def test_labels(read, text, fmt):
     found = read(text)
     assert (found.format, found.names) == (fmt, NAMES)
     assert found.starts.tolist() == [0, 2, 2, 3]
-    assert found.lines.tolist() == [1, 4, 5]
-    assert found.boxes().tolist() == BOXES
+    assert found.boxes().tolist() == [[449, 330, 571, 479], [78, 221, 85, 229], [1, 2, 4, 6]]
     assert not found.invalid().any()
     marks, annotated = found.landmarks()
     assert annotated.tolist() == [[True] * 5, [False] * 5, [False] * 5]
@@ -86,81 +83,50 @@ def test_labels(read, text, fmt):
         assert found.sizes.tolist() == [[1024, 1385], [10, 20], [30, 40]]
 
 
-@pytest.mark.parametrize('text', [OFFICIAL, LABEL, LABEL_V2])
-def test_line_ends_blank_lines_and_byte_order_mark_do_not_matter(read, text):
+@pytest.mark.parametrize('text', [OFFICIAL, LABEL, LABEL_V2], ids=['bbx_gt', 'label', 'labelv2'])
+def test_written_and_read_again(read, text, tmp_path):
+    """To the byte; line ends, blank lines, a byte order mark, a dummy row do not matter."""
     expected = read(text)
-    texts = [
+    write_annotations(tmp_path / 'again.txt', expected)
+    assert (tmp_path / 'again.txt').read_text() == text
+    for other in (
         text.replace('\n', '\r\n'),
         text.replace('\n', '\n\n'),
-        text.rstrip('\n'),
-        '\ufeff' + text,
-    ]
-    for other in texts:
+        '\ufeff' + text.rstrip('\n'),
+        text.replace('0 0 0 0 0 0 0 0 0 0 \n', '', 1),
+    ):
         found = read(other)
         assert found.names == expected.names
         np.testing.assert_array_equal(found.rows, expected.rows)
         np.testing.assert_array_equal(found.starts, expected.starts)
 
 
-def test_an_image_without_faces_may_lack_its_line_of_zeros(read):
-    found = read(OFFICIAL.replace('0 0 0 0 0 0 0 0 0 0 \n', '', 1))
-    assert found.names == NAMES
-    assert found.starts.tolist() == [0, 2, 2, 3]
-
-
-@pytest.mark.parametrize('text', [OFFICIAL, LABEL, LABEL_V2], ids=['bbx_gt', 'label', 'labelv2'])
-def test_written_back_to_the_byte(read, text, tmp_path):
-    write_annotations(tmp_path / 'again.txt', read(text))
-    assert (tmp_path / 'again.txt').read_text() == text
-
-
-def test_real_samples(data_root, tmp_path):
-    label = data_root / 'wider_eval' / 'label_sample.txt'
-    found = read_annotations(label)
-    assert (found.format, len(found.names), len(found.rows)) == ('label', 3, 7)
-    assert found.boxes()[0].tolist() == [449, 330, 571, 479]
-    assert found.landmarks()[1].all(axis=1).tolist() == [True, True, False, True, True, True, True]
-    assert found.rows[-1, -1] == 0.41
-    write_annotations(tmp_path / 'label.txt', found)
-    assert (tmp_path / 'label.txt').read_text().split() == label.read_text().split()
-
-    official = data_root / 'wider_mini' / 'wider_face_split' / 'wider_face_val_bbx_gt.txt'
-    found = read_annotations(official)
-    assert (found.format, len(found.names), len(found.rows)) == ('bbx_gt', 12, 67)
-    assert found.boxes()[0].tolist() == [276, 114, 336, 218]
-    write_annotations(tmp_path / 'bbx_gt.txt', found)
-    assert (tmp_path / 'bbx_gt.txt').read_bytes() == official.read_bytes()
-
-
-def test_the_whole_published_file(data_root):
-    path = data_root / 'wider_eval' / 'label_val.txt'
+def test_the_published_label_file(data_root):
+    path = data_root / 'wider_eval/label_val.txt'
     found = read_annotations(path)
-    assert (found.format, len(found.names), len(found.rows) + found.skipped) == (
-        'label',
-        3226,
-        39708,
-    )
+    assert (found.format, len(found.names)) == ('label', 3226)
+    assert len(found.rows) + found.skipped == 39708
     lines = path.read_text().splitlines()
     odd = [
         number
         for number, line in enumerate(lines, 1)
         if line[0] != '#' and min(map(float, line.split()[2:])) <= 0
     ]
-    assert (found.skipped, 32585 in odd) == (len(odd), True)
-    assert found.notes == [
-        f'{path}:{odd[0]}: the first of {len(odd)} boxes of zero or negative size skipped'
-    ]
+    assert found.skipped == len(odd)
+    assert f'{path}:{odd[0]}: the first of {len(odd)} boxes' in found.notes[0]
     assert not found.landmarks()[1].any()
 
 
 @pytest.mark.parametrize('name', ['masks_train', 'masks_val', 'wider_val'])
-def test_real_official_files(data_root, name):
+def test_real_official_files(data_root, name, tmp_path):
     path = data_root / 'real_study/face/wider_face_split' / f'{name}_bbx_gt.txt'
     found = read_annotations(path)
     lines = path.read_text().splitlines()
     assert found.names == [line for line in lines if '/' in line]
     assert len(found.rows) == sum(len(line.split()) == 10 for line in lines)
     assert (found.skipped, found.notes) == (0, [])
+    write_annotations(tmp_path / 'again.txt', found)
+    assert (tmp_path / 'again.txt').read_text().split() == path.read_text().split()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +135,6 @@ def test_real_official_files(data_root, name):
         ('a/b.jpg\n3\n1 2 3 4 0 0 0 0 0 0\n0 5 -11 5 0 0 0 0 0 0\n1050 142 0 50 0 0 0 0 0 0\n', 1),
         ('a/b.jpg\n1\n0 0 0 0 0 0 0 0 0 0\n', 0),
         (f'# a/b.jpg\n1050 142 -26 50 {NO_MARKS} -1.0\n1 2 3 0 {NO_MARKS} 1\n', 0),
-        ('# a/b.jpg\n1 2 3 4\n1026 474 -2 23\n9 9 9 -9\n', 1),
         (f'# a/b.jpg 20 20\n5 5 4 9 {NO_MARKS}\n5 5 5 9 {NO_MARKS}\n1 2 3 4 {NO_MARKS}\n', 1),
     ],
 )
@@ -178,33 +143,22 @@ def test_boxes_without_area_are_skipped_and_noted(read, text, kept):
     rows = [line for line in text.splitlines() if len(line.split()) >= 4 and line[0] != '#']
     assert (len(found.rows), found.skipped) == (kept, len(rows) - kept)
     assert found.starts.tolist() == [0, kept]
-    assert len(found.notes) == 1
-    assert f'the first of {found.skipped} boxes of zero or negative size' in found.notes[0]
-    assert re.search(r'labels\.txt:\d+: ', found.notes[0])
+    (note,) = found.notes
+    assert re.search(rf'labels\.txt:\d+: the first of {found.skipped} boxes', note)
 
 
 @pytest.mark.parametrize('flag', ['0', '1', '-1', '2'])
-def test_a_landmark_at_minus_one_is_not_annotated(read, flag):
+def test_landmarks_that_are_not_annotated(read, flag):
+    """Coordinates of -1 whatever the flag, and good ones with a flag of -1."""
     found = read(f'# a.jpg\n76 68 53 43 {f"-1 -1 {flag} " * 5}0\n1 2 3 4 {"2 3 0 " * 4}-7 3 1 0\n')
     marks, annotated = found.landmarks()
     assert annotated.tolist() == [[False] * 5, [True] * 4 + [False]]
     assert (marks[~annotated] == -1).all()
-    faces = 1 if flag == '-1' else 2
-    assert found.notes == [
-        f'{found_path(found)}:{3 if faces == 1 else 2}: the first of {faces} faces with landmarks '
-        'not used: x is negative, the flag is not'
-    ]
-
-
-def found_path(found):
-    return found.notes[0].rpartition('.txt')[0] + '.txt'
-
-
-def test_good_points_flagged_minus_one_are_not_annotated(read):
+    (note,) = found.notes
+    faces, line = (1, 3) if flag == '-1' else (2, 2)
+    assert f'labels.txt:{line}: the first of {faces} faces with landmarks not used' in note
     found = read(f'# a.jpg\n1 2 3 4 {"2 3 -1 " * 5}0\n1 2 3 4 {"2 3 0 " * 5}0\n')
     assert found.landmarks()[1].tolist() == [[False] * 5, [True] * 5]
-    assert len(found.notes) == 1
-    assert 'labels.txt:2: the first of 1 faces with landmarks not used' in found.notes[0]
 
 
 @pytest.mark.parametrize('first', ['train', 'val'])
@@ -226,7 +180,7 @@ def test_official_rows_of_boxes_alone_and_of_more_columns(read):
     assert (found.starts.tolist(), found.notes) == ([0, 2, 2], [])
 
 
-@pytest.mark.parametrize('count', [0, 1, 3, 900])
+@pytest.mark.parametrize('count', [0, 3, 900])
 def test_a_wrong_count_is_noted_and_the_rows_are_read(read, count):
     found = read(OFFICIAL.replace('jpg\n2', f'jpg\n{count}', 1))
     assert found.starts.tolist() == [0, 2, 2, 3]
@@ -234,7 +188,7 @@ def test_a_wrong_count_is_noted_and_the_rows_are_read(read, count):
     assert 'labels.txt:2: the first of 1 images whose count differs' in found.notes[0]
 
 
-@pytest.mark.parametrize('points', [1, 4, 6, 98])
+@pytest.mark.parametrize('points', [1, 4, 98])
 @pytest.mark.parametrize('score', ['', ' 0.5'])
 def test_any_number_of_landmarks(read, points, score):
     marks = ' '.join(f'{n} {n + 1} 0' for n in range(points))
@@ -244,21 +198,17 @@ def test_any_number_of_landmarks(read, points, score):
     assert annotated.tolist() == [[True] * points, [False] * points]
     with pytest.raises(ValueError, match=f'got {points} landmarks per face, expected 5'):
         found.landmarks()
-    assert read('# a.jpg\n1 2 3 4\n').landmarks(points)[0].shape == (1, points, 2)
 
 
 @pytest.mark.parametrize(
-    ('text', 'line', 'says'),
+    ('text', 'line', 'words'),
     [
         (OFFICIAL.replace('jpg\n2', 'jpg\ntwo'), 1, 'got "0--A/p1.jpg", expected'),
-        (OFFICIAL.replace('jpg\n2', 'jpg\n-2'), 1, 'and its number of faces in the next line'),
         (OFFICIAL.replace('jpg\n2\n', 'jpg\n'), 1, 'got "0--A/p1.jpg"'),
         (OFFICIAL + '1--B/p3.jpg\n', 11, 'got "1--B/p3.jpg"'),
         (OFFICIAL.replace('404 120 54', '404 120'), 4, '9 columns in "404 120 82'),
         (OFFICIAL.replace('404 120', '404 nan'), 4, 'got "404 nan'),
-        (OFFICIAL.replace('404 120', '404 x'), 4, 'got "404 x'),
         (LABEL.replace('78 221 7 8', '78 221'), 3, '18 columns'),
-        (LABEL.replace('78 221 7', '78 221'), 3, '19 columns'),
         (LABEL.replace('78 221 7', '78 inf 7'), 3, 'got "78 inf'),
         (LABEL.replace('-1.0 -1.0 -1.0 0.2', '0.2'), 3, 'expected 20 as above'),
         (LABEL_V2.replace('empty.jpg 10 20', 'empty.jpg 10'), 4, 'got "# 0--A/empty.jpg 10"'),
@@ -266,24 +216,22 @@ def test_any_number_of_landmarks(read, points, score):
         (LABEL.encode().replace(b'# 1--B/p2.jpg', b'# 1--B/p\xff.jpg'), 5, 'not UTF-8'),
     ],
 )
-def test_malformed_files_are_reported_by_line(read, text, line, says):
-    assert text not in (OFFICIAL, LABEL, LABEL_V2)
+def test_malformed_files_are_reported_by_line(read, text, line, words):
     with pytest.raises(ValueError, match=rf'labels\.txt:{line}: ') as caught:
         read(text)
-    assert says in str(caught.value)
+    assert words in str(caught.value)
     assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ('text', 'fmt', 'says'),
+    ('text', 'fmt', 'words'),
     [
         (LABEL, 'bbx_gt', r'labels\.txt:1'),
         (OFFICIAL, 'label', r'labels\.txt:1: got "0--A/p1\.jpg", expected "# name"'),
-        (LABEL, 'labelv2', r'labels\.txt:1: got "# 0--A/p1\.jpg", expected "# name width height"'),
         (OFFICIAL, 'xml', "ann_format: got 'xml', expected 'auto', 'bbx_gt'"),
         ('', 'auto', 'the file is empty'),
     ],
 )
-def test_the_wrong_format(read, text, fmt, says):
-    with pytest.raises(ValueError, match=says):
+def test_the_wrong_format(read, text, fmt, words):
+    with pytest.raises(ValueError, match=words):
         read(text, fmt)
