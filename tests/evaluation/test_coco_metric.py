@@ -28,16 +28,14 @@ def path(tmp_path):
 def renumbered(path, content, images=str, categories=str, annotations=str):
     """Change the ids of a file."""
     content = json.loads(json.dumps(content))
-    for part, change in (
-        ('images', images),
-        ('categories', categories),
-        ('annotations', annotations),
-    ):
-        for entry in content[part]:
-            entry['id'] = change(entry['id'])
-    for annotation in content['annotations']:
-        annotation['image_id'] = images(annotation['image_id'])
-        annotation['category_id'] = categories(annotation['category_id'])
+    for entry in content['images']:
+        entry['id'] = images(entry['id'])
+    for entry in content['categories']:
+        entry['id'] = categories(entry['id'])
+    for entry in content['annotations']:
+        entry['id'] = annotations(entry['id'])
+        entry['image_id'] = images(entry['image_id'])
+        entry['category_id'] = categories(entry['category_id'])
     path.write_text(json.dumps(content))
     return content
 
@@ -47,30 +45,25 @@ def test_figures_are_mmdets(path, data_root):
     real = data_root / 'coco_mini/annotations/instances_val2017.json'
     for content, file in ((small, path), (json.loads(real.read_text()), real)):
         classes = tuple(category['name'] for category in content['categories'])
-        figures = [
-            evaluate(metric, content, classes, noise=2.0)
-            for metric in (
-                build(file, **EVERYTHING),
-                build(file, 'CocoMetric', **EVERYTHING),
-            )
-        ]
-        np.testing.assert_equal(*figures)
-        assert 0.1 < figures[0]['coco/bbox_mAP'] < 1
+        ours, theirs = (
+            evaluate(build(file, kind, **EVERYTHING), content, classes, noise=2.0)
+            for kind in ('OrderedCocoMetric', 'CocoMetric')
+        )
+        np.testing.assert_equal(ours, theirs)
+        assert 0.1 < ours['coco/bbox_mAP'] < 1
 
 
 @pytest.mark.parametrize('classes', [NAMES[::-1], ('square', 'circle'), ('zebra', 'cross')])
 def test_classes_in_any_order_get_their_own_ap(path, classes):
     content = make_coco(path, images=8)
-    expected = evaluate(build(path, 'CocoMetric', classwise=True), content, noise=2.0)
-    figures = evaluate(build(path, classwise=True), content, classes, noise=2.0)
     perfect = evaluate(build(path, classwise=True), content, classes)
-    present = [name for name in classes if name in NAMES]
-    for name in present:
-        assert perfect[f'coco/{name}_precision'] == 1
-        if len(classes) == len(NAMES) == len(present):
-            assert figures[f'coco/{name}_precision'] == expected[f'coco/{name}_precision']
+    assert all(perfect[f'coco/{name}_precision'] == 1 for name in classes if name in NAMES)
     assert perfect['coco/bbox_mAP'] == 1
-    assert 0 < figures['coco/bbox_mAP'] < 1
+    if len(classes) == 3:
+        expected = evaluate(build(path, 'CocoMetric', classwise=True), content, noise=2.0)
+        figures = evaluate(build(path, classwise=True), content, classes, noise=2.0)
+        for name in classes:
+            assert figures[f'coco/{name}_precision'] == expected[f'coco/{name}_precision']
 
 
 @pytest.mark.parametrize(
@@ -83,41 +76,13 @@ def test_classes_in_any_order_get_their_own_ap(path, classes):
     ],
     ids=['from 0', 'text', 'equal', 'large'],
 )
-@pytest.mark.parametrize('with_file', [True, False])
-def test_any_ids_give_the_same_figures(path, ids, with_file):
+def test_any_ids_give_the_same_figures(path, ids):
     content = make_coco(path, images=8)
     expected = evaluate(build(path, 'CocoMetric', **EVERYTHING), content, noise=2.0)
     other = renumbered(path, content, **ids)
-    metric = build(path if with_file else None, **EVERYTHING)
-    if not with_file:
-        metric = with_instances(metric, other)
-    figures = evaluate(metric, other, noise=2.0)
-    if with_file:
-        np.testing.assert_equal(figures, expected)
+    metric = build(path, **EVERYTHING)
+    np.testing.assert_equal(evaluate(metric, other, noise=2.0), expected)
     assert evaluate(metric, other)['coco/bbox_mAP'] == 1
-
-
-def with_instances(metric, content):
-    """Let the metric have its truth from the data samples, as without ``ann_file``."""
-    names = {category['id']: category['name'] for category in content['categories']}
-    process = metric.process
-
-    def add(batch, samples):
-        for sample in samples:
-            sample['instances'] = [
-                dict(
-                    bbox=[x, y, x + w, y + h],
-                    bbox_label=NAMES.index(names[a['category_id']]),
-                    mask=a['segmentation'],
-                )
-                for a in content['annotations']
-                for x, y, w, h in [a['bbox']]
-                if a['image_id'] == sample['img_id']
-            ]
-        process(batch, samples)
-
-    metric.process = add
-    return metric
 
 
 @pytest.mark.parametrize(
@@ -137,12 +102,10 @@ def test_a_stray_object_is_no_crash(path, stray):
     before = evaluate(build(path, metric=['bbox', 'segm']), content)
     content['annotations'].append(dict(id='s', image_id=1, category_id=1, **stray))
     path.write_text(json.dumps(content))
-    boxes = [a for a in content['annotations'] if a['id'] != 's']
-    for _ in range(2):  # The figures of a second epoch are the same.
-        metric = build(path, metric=['bbox', 'segm'])
-        figures = evaluate(metric, {**content, 'annotations': boxes})
-        assert before['coco/segm_mAP'] == 1
-        assert (figures['coco/bbox_mAP'] < 1) == bool(stray.get('bbox'))
+    found = dict(content, annotations=content['annotations'][:-1])
+    figures = evaluate(build(path, metric=['bbox', 'segm']), found)
+    assert before['coco/segm_mAP'] == 1
+    assert (figures['coco/bbox_mAP'] < 1) == bool(stray.get('bbox'))
 
 
 @pytest.mark.parametrize(
