@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polynl import TOOLS
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -95,31 +97,19 @@ def test_the_start_up_file_imports_nothing_else_and_disturbs_no_import():
     ]
 
 
-def command(*args):
-    """Run the console command of this source folder."""
+def test_the_command_lists_its_tools_and_suggests_the_nearest():
     if not (ROOT / 'polynl_mmdet' / '.mim').exists():
         pytest.skip('polynl_mmdet is not installed: nothing links its tools')
-    return subprocess.run(
-        [sys.executable, ROOT / 'polynl.py', *args], capture_output=True, text=True, check=False
-    )
-
-
-def test_the_command_lists_its_tools_and_suggests_the_nearest():
-    from polynl import TOOLS
-
     assert all((ROOT / 'tools' / file).is_file() for file in TOOLS.values())
-    done = command()
-    assert done.returncode == 0
-    assert all(f'  {name} ' in done.stdout for name in TOOLS)
-    done = command('eval-wider')
-    assert done.returncode == 1
-    assert 'did you mean eval-wider-face?' in done.stderr
-
-
-def test_the_command_runs_a_tool():
-    done = command('eval-wider-face', '--help')
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith('usage: polynl eval-wider-face')
+    for words, status, expected in (
+        ([], 0, [f'  {name} ' for name in TOOLS]),
+        (['eval-wider'], 1, ['did you mean eval-wider-face?']),
+        (['eval-wider-face', '--help'], 0, ['usage: polynl eval-wider-face']),
+    ):
+        command = [sys.executable, ROOT / 'polynl.py', *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status
+        assert all(text in done.stdout + done.stderr for text in expected)
 
 
 def test_every_config_has_an_entry_in_the_index():

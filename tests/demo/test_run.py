@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -39,43 +40,25 @@ def test_a_demo_trains_tests_and_reports(tmp_path, repo_root, demo, folder, figu
     assert {'curves.png', 'confusion_matrix.png'} <= {path.name for path in report.iterdir()}
 
 
-class Annotations:
-    """A data set of one image."""
-
-    metainfo = {'classes': ('cat', 'dog')}
-
-    def __init__(self, *instances):
-        self.instances = instances
-
-    def get_data_info(self, index):
-        return {'instances': list(self.instances)}
-
-
-def annotation(label, x, ignored=0):
-    return {'bbox': [x, 0, x + 10, 10], 'bbox_label': label, 'ignore_flag': ignored}
-
-
 def test_the_confusion_matrix(tmp_path):
-    hook = CollectHook(tmp_path, images=0, score_thr=0.5)
-    data = Annotations(
-        annotation(0, 0), annotation(1, 100), annotation(1, 200), annotation(0, 300, ignored=1)
+    """A cat found, and found again; a dog taken for a cat; a dog with too low a score."""
+    objects = ((0, 0, 0), (1, 100, 0), (1, 200, 0), (0, 300, 1))
+    instances = [
+        dict(bbox=[x, 0, x + 10, 10], bbox_label=label, ignore_flag=ignored)
+        for label, x, ignored in objects
+    ]
+    dataset = SimpleNamespace(
+        metainfo={'classes': ('cat', 'dog')}, get_data_info=lambda index: {'instances': instances}
     )
-    hook.before_test(type('Runner', (), {'test_dataloader': type('L', (), {'dataset': data})}))
     boxes = [[0, 0, 10, 10], [1, 0, 10, 10], [100, 0, 110, 9], [300, 0, 310, 10], [200, 0, 210, 10]]
-    hook.after_test_iter(
-        None,
-        0,
-        outputs=[
-            DetDataSample(
-                pred_instances=InstanceData(
-                    bboxes=torch.tensor(boxes, dtype=torch.float32),
-                    labels=torch.tensor([0, 0, 0, 0, 1]),
-                    scores=torch.tensor([0.9, 0.8, 0.7, 0.9, 0.4]),
-                )
-            )
-        ],
+    found = InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32),
+        labels=torch.tensor([0, 0, 0, 0, 1]),
+        scores=torch.tensor([0.9, 0.8, 0.7, 0.9, 0.4]),
     )
-    # A cat found, and found again; a dog taken for a cat; a dog with too low a score.
+    hook = CollectHook(tmp_path, images=0, score_thr=0.5)
+    hook.before_test(SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset)))
+    hook.after_test_iter(None, 0, outputs=[DetDataSample(pred_instances=found)])
     assert hook.matrix.tolist() == [[1, 0, 0], [1, 0, 1], [1, 0, 0]]
 
 

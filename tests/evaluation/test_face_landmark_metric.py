@@ -11,19 +11,21 @@ import torch
 from polynl_mmdet.evaluation import FaceLandmarkMetric
 
 
-def sample(truth, found, name='a/b.jpg'):
+def sample(truth, found, marks=5):
     """truth: (box, points, visible); found: (box, points, score)."""
+    boxes, points, visible = zip(*truth) if truth else ([], [], [])
+    found_boxes, found_points, scores = zip(*found) if found else ([], [], [])
     return dict(
-        img_path=name,
+        img_path='a/b.jpg',
         gt_instances=dict(
-            bboxes=torch.tensor([t[0] for t in truth]).float().reshape(-1, 4),
-            keypoints=torch.tensor([t[1] for t in truth]).float().reshape(-1, 5, 2),
-            keypoints_visible=torch.tensor([t[2] for t in truth]).float().reshape(-1, 5),
+            bboxes=torch.tensor(boxes).float().reshape(-1, 4),
+            keypoints=torch.tensor(points).float().reshape(-1, marks, 2),
+            keypoints_visible=torch.tensor(visible).float().reshape(-1, marks),
         ),
         pred_instances=dict(
-            bboxes=torch.tensor([f[0] for f in found]).float().reshape(-1, 4),
-            keypoints=torch.tensor([f[1] for f in found]).float().reshape(-1, 5, 2),
-            scores=torch.tensor([f[2] for f in found]).float(),
+            bboxes=torch.tensor(found_boxes).float().reshape(-1, 4),
+            keypoints=torch.tensor(found_points).float().reshape(-1, marks, 2),
+            scores=torch.tensor(scores).float(),
         ),
     )
 
@@ -90,7 +92,7 @@ def test_false_boxes():
     assert score([one], score_thr=0.3)['face_landmarks/false_boxes'] == 3
 
 
-def test_best_detection_is_taken_once():
+def test_the_best_detection_is_taken_once():
     box, points = face(0, 0)
     off = face(0, 0, (0, 8))[1]
     truth = [(box, points, SEEN)]
@@ -108,25 +110,13 @@ def test_other_landmarks_and_their_unit():
     """Four corners of a plate, in units of its left side."""
     box, corners = [0, 0, 40, 20], [[0, 0], [40, 0], [40, 20], [0, 20]]
     moved = [[x + 3, y + 4] for x, y in corners]
-    one = dict(
-        gt_instances=dict(
-            bboxes=torch.tensor([box]).float(),
-            keypoints=torch.tensor([corners]).float(),
-            keypoints_visible=torch.ones(1, 4),
-        ),
-        pred_instances=dict(
-            bboxes=torch.tensor([box]).float(),
-            keypoints=torch.tensor([moved]).float(),
-            scores=torch.tensor([0.9]),
-        ),
-    )
+    one = sample([(box, corners, [1] * 4)], [(box, moved, 0.9)], marks=4)
     assert score([one], norm_points=(0, 3))['face_landmarks/nme'] == pytest.approx(5 / 20)
     assert score([one])['face_landmarks/nme'] == pytest.approx(5 / 40)
 
 
-def test_detectors_without_landmarks_are_refused():
-    box, points = face(0, 0)
-    one = sample([(box, points, SEEN)], [(box, points, 0.9)])
+def test_a_detector_without_landmarks_is_an_error():
+    one = sample([(*face(0, 0), SEEN)], [(*face(0, 0), 0.9)])
     del one['pred_instances']['keypoints']
     with pytest.raises(ValueError, match=r'a/b.jpg: pred_instances has no keypoints'):
         FaceLandmarkMetric().process({}, [one])

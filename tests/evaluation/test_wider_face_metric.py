@@ -45,49 +45,32 @@ def expected(gt_dir, predictions, **options):
     return {f'wider_face/{setting}': value for setting, value in ap.items()}
 
 
-def evaluate_in_two(tmp_path, predictions, options):
-    """The metric's result in each of two gloo processes."""
+def test_one_process(made):
+    """Images shown twice, as by a sampler that pads, count once; a subset counts those tested."""
+    gt_dir, predictions = made
+    metric, samples = WIDERFaceMetric(gt_dir, iou_thr=0.8), as_samples(predictions)
+    metric.process({}, samples)
+    metric.process({}, samples[:9])
+    assert metric.evaluate(len(samples) + 9) == expected(gt_dir, predictions, iou_thr=0.8)
+    some = {name: rows for name, rows in predictions.items() if name.startswith('1--')}
+    result = evaluate(some, 0, 1, dict(gt_dir=gt_dir, subset=True))
+    assert result == expected(gt_dir, some, subset=True)
+    assert result['wider_face/hard'] > expected(gt_dir, some)['wider_face/hard']
+
+
+def test_two_processes_and_an_uneven_number_of_images(made, tmp_path):
+    gt_dir, predictions = made
+    assert len(predictions) % 2 == 1
     context = multiprocessing.get_context('spawn')
     queue = context.Queue()
-    arguments = (2, tmp_path / 'store', predictions, options, queue)
+    arguments = (2, tmp_path / 'store', predictions, dict(gt_dir=gt_dir), queue)
     processes = [context.Process(target=run, args=(rank, *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
     results = dict(queue.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(timeout=60)
-    return [results[0], results[1]]
-
-
-def test_one_process(made):
-    gt_dir, predictions = made
-    assert evaluate(predictions, 0, 1, dict(gt_dir=gt_dir)) == expected(gt_dir, predictions)
-    result = evaluate(predictions, 0, 1, dict(gt_dir=gt_dir, iou_thr=0.8))
-    assert result == expected(gt_dir, predictions, iou_thr=0.8)
-
-
-def test_two_processes_and_an_uneven_number_of_images(made, tmp_path):
-    gt_dir, predictions = made
-    assert len(predictions) % 2 == 1
-    results = evaluate_in_two(tmp_path, predictions, dict(gt_dir=gt_dir))
-    assert results == [expected(gt_dir, predictions)] * 2
-
-
-def test_images_shown_twice_count_once(made):
-    gt_dir, predictions = made
-    metric = WIDERFaceMetric(gt_dir)
-    samples = as_samples(predictions)
-    metric.process({}, samples)
-    metric.process({}, samples[:9])
-    assert metric.evaluate(len(samples) + 9) == expected(gt_dir, predictions)
-
-
-def test_subset_counts_the_images_tested(made):
-    gt_dir, predictions = made
-    some = {name: rows for name, rows in predictions.items() if name.startswith('1--')}
-    result = evaluate(some, 0, 1, dict(gt_dir=gt_dir, subset=True))
-    assert result == expected(gt_dir, some, subset=True)
-    assert result['wider_face/hard'] > expected(gt_dir, some)['wider_face/hard']
+    assert results == dict.fromkeys(range(2), expected(gt_dir, predictions))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
@@ -97,8 +80,7 @@ def test_written_predictions_give_the_same_figures(made, tmp_path, dtype):
     metric = WIDERFaceMetric(gt_dir, outfile_prefix=str(tmp_path / 'out'))
     metric.process({}, as_samples(moved, dtype))
     result = metric.evaluate(len(moved))
-    written, unmatched = read_predictions(tmp_path / 'out')
-    assert unmatched == []
+    written, _ = read_predictions(tmp_path / 'out')
     assert written.keys() == predictions.keys()
     assert expected(gt_dir, written) == result
 
@@ -130,7 +112,7 @@ def test_one_file_for_each_image(tmp_path, paths, names):
 
 
 @pytest.mark.parametrize(
-    ('options', 'says'),
+    ('options', 'words'),
     [
         (dict(), 'gt_dir'),
         (dict(format_only=True), 'outfile_prefix'),
@@ -138,15 +120,13 @@ def test_one_file_for_each_image(tmp_path, paths, names):
         (dict(gt_dir='absent', iou_thr=0), 'iou_thr'),
     ],
 )
-def test_refuses_bad_options(options, says):
-    with pytest.raises(ValueError, match=says):
+def test_bad_options(options, words):
+    with pytest.raises(ValueError, match=words):
         WIDERFaceMetric(**options)
 
 
-@pytest.mark.parametrize(
-    'row', [[1, 2, np.nan, 4, 1], [1, 2, -3, 4, 1], [1, 2, 3, 4, np.inf]], ids=str
-)
-def test_refuses_bad_detections_by_image(made, row):
+@pytest.mark.parametrize('row', [[1, 2, np.nan, 4, 1], [1, 2, -3, 4, 1]], ids=str)
+def test_bad_detections_are_named_by_image(made, row):
     metric = WIDERFaceMetric(made[0])
     with pytest.raises(ValueError, match=r'0--Event/p1\.jpg: got a detection'):
         metric.process({}, as_samples({'0--Event/p1': np.array([row], dtype=float)}))
