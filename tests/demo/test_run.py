@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import cv2
@@ -21,20 +18,12 @@ from tools.report_run import CollectHook, contact_sheet
     ('demo', 'folder', 'figure'),
     [('shapes', 'demo', 'mask AP50 0.'), ('faces', 'demo-face', 'Hard AP 0.')],
 )
-def test_a_demo_trains_tests_and_reports(tmp_path, repo_root, demo, folder, figure):
-    words = ['--train', '16', '--val', '4', '--epochs', '1']
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'demo.run', demo, *words],
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(repo_root)),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert '4 test images: ' in done.stdout
-    assert figure in done.stdout
-    assert '2/2, elapsed' in done.stderr
+def test_a_demo_trains_tests_and_reports(tool_server, tmp_path, repo_root, demo, folder, figure):
+    words = ['-m', 'demo.run', demo, '--train', '16', '--val', '4', '--epochs', '1']
+    status, output = tool_server.run(words, cwd=str(tmp_path), env=dict(PYTHONPATH=str(repo_root)))
+    assert status == 0, output
+    for text in ('4 test images: ', figure, '2/2, elapsed'):
+        assert text in output
     report = tmp_path / 'work_dirs' / folder / 'report'
     assert cv2.imread(str(report / 'images.jpg')).shape[1] > 1900
     assert {'curves.png', 'confusion_matrix.png'} <= {path.name for path in report.iterdir()}
