@@ -37,7 +37,6 @@ def work_dir(folder, name, seed, aps, key='coco/segm_mAP'):
         'optimizer': torch.optim.AdamW(model.parameters()).state_dict(),
     }
     torch.save(content, folder / 'epoch_1.pth')
-    return sum(p.numel() for p in model.parameters())
 
 
 @pytest.fixture
@@ -49,40 +48,36 @@ def runs(tmp_path):
     return tmp_path
 
 
-def compare(run_tool, folder, *words):
-    done = run_tool('compare_runs.py', *words, cwd=folder)
-    return done.returncode, done.stdout
-
-
 def test_groups_seeds_and_the_paired_difference(runs, run_tool):
-    status, text = compare(run_tool, runs, 'none:none_*', 'polynl:poly_*', '--plot', 'ap.png')
-    assert status == 0, text
-    none, polynl = (line.split('|')[1:-1] for line in text.splitlines()[4:6])
-    expected = ['none', '3', '0.600 ± 0.100', '0.600 ± 0.100', '']
-    assert [cell.strip() for cell in none[:5]] == expected
-    expected = ['polynl', '3', '0.640 ± 0.110', '0.200 ± 0.000']
-    assert [cell.strip() for cell in polynl[:4]] == expected
-    assert polynl[4].strip() == '-0.400 [-0.648, -0.152]'
-    assert [cell.strip() for cell in polynl[5:]] == ['130', '0.250', '10.0']
+    words = ('none:none_*', 'polynl:poly_*', '--plot', 'ap.png')
+    done = run_tool('compare_runs.py', *words, cwd=runs)
+    assert done.returncode == 0, done.stdout
+    rows = [
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines()[4:6]
+    ]
+    assert rows[0][:5] == ['none', '3', '0.600 ± 0.100', '0.600 ± 0.100', '']
+    assert rows[1] == ['polynl', '3', '0.640 ± 0.110', '0.200 ± 0.000', '-0.400 [-0.648, -0.152]',
+                       '130', '0.250', '10.0']  # fmt: skip
     assert (runs / 'ap.png').stat().st_size > 5000
+    # By config, and another metric.
+    folders = sorted(map(str, runs.glob('*_*')))
+    done = run_tool('compare_runs.py', *folders, '--metric', 'coco/bbox_mAP', cwd=runs)
+    names = [line.split('|')[1].strip() for line in done.stdout.splitlines()[4:6]]
+    assert names == ['plain', 'poly']
+    assert '0.900 ± 0.000' in done.stdout
 
 
-def test_groups_by_config_and_another_metric(runs, run_tool):
-    status, text = compare(run_tool, runs, *sorted(map(str, runs.iterdir())), '--metric',
-                           'coco/bbox_mAP')  # fmt: skip
-    assert status == 0, text
-    assert [line.split('|')[1].strip() for line in text.splitlines()[4:6]] == ['plain', 'poly']
-    assert '0.900 ± 0.000' in text
-
-
-def test_errors(runs, run_tool):
-    for words, said in (
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
         (['x:nothing_*'], 'nothing_*: no such work folder'),
         (['none_0', '--metric', 'AP'], "none_0: no 'AP' in the log, only coco/segm_mAP"),
-    ):
-        status, text = compare(run_tool, runs, *words)
-        assert status == 2
-        assert said in text.splitlines()[-1]
+    ],
+)
+def test_errors(runs, run_tool, words, message):
+    done = run_tool('compare_runs.py', *words, cwd=runs)
+    assert done.returncode == 2
+    assert message in done.stdout.splitlines()[-1]
 
 
 def test_the_interval_is_students_t():
