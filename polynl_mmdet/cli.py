@@ -68,9 +68,9 @@ def join_cpu_processes(args: argparse.Namespace, cfg: Config) -> None:
     torch.distributed.init_process_group('gloo')
     wrapper = dict(device_ids=None)
     if cfg.get('model_wrapper_cfg') is None:
-        find_unused = cfg.get('find_unused_parameters', False)
-        wrapper.update(type='MMDistributedDataParallel', broadcast_buffers=False)
-        wrapper.update(find_unused_parameters=find_unused)
+        unused = cfg.get('find_unused_parameters', False)
+        wrapper.update(type='MMDistributedDataParallel', find_unused_parameters=unused)
+        wrapper.update(broadcast_buffers=False)
     options = {f'model_wrapper_cfg.{key}': value for key, value in wrapper.items()}
     args.cfg_options = {**options, **(args.cfg_options or {})}
 

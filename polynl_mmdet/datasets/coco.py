@@ -38,10 +38,8 @@ class OrderedCoco(COCO):
             annotations.append(annotation)
             annotation['id'] = len(annotations)
         if without_box:
-            print_log(
-                f'skipped {len(without_box)} annotations without a box: {shorten(without_box)}',
-                logger='current',
-            )
+            what = f'{len(without_box)} annotations without a box: {shorten(without_box)}'
+            print_log(f'skipped {what}', logger='current')
         self.dataset['annotations'] = annotations
         super().createIndex()
 

@@ -122,14 +122,10 @@ class FaceDetector:
 
 
 def align_faces(image: np.ndarray, landmarks: np.ndarray, size: int = 112) -> np.ndarray:
-    """Crop faces so that their landmarks lie where ArcFace expects them.
+    """Crop faces, (n, size, size, 3), so that their landmarks lie where ArcFace expects them.
 
-    The transform is the similarity (rotation, scale, shift) with the least squared distance.
-
-    Args:
-        image (np.ndarray): (H, W, 3) uint8.
-        landmarks (np.ndarray): (n, 5, 2), as :class:`FaceDetector` returns them.
-        size (int): Side of the crops (n, size, size, 3) in pixels. Defaults to 112.
+    The transform is the similarity (rotation, scale, shift) with the least squared distance of the
+    landmarks (n, 5, 2).
     """
     template = ARCFACE_TEMPLATE @ (1, 1j) * (size / 112)
     crops = np.zeros((len(landmarks), size, size, 3), np.uint8)

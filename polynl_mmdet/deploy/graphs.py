@@ -74,10 +74,8 @@ class FaceDetectorGraph(nn.Module):
         super().__init__()
         head = getattr(detector, 'bbox_head', None)
         if not isinstance(head, RetinaFaceHead) or head.num_classes != 1:
-            raise ValueError(
-                f'model.bbox_head: got {type(head).__name__} of '
-                f'{getattr(head, "num_classes", "no")} classes, expected a RetinaFaceHead of one'
-            )
+            found = f'{type(head).__name__} of {getattr(head, "num_classes", "no")} classes'
+            raise ValueError(f'model.bbox_head: got {found}, expected a RetinaFaceHead of one')
         self.pixels = PixelInput(detector.data_preprocessor)
         self.detector = detector
         self.head = head
@@ -113,9 +111,8 @@ class FaceDetectorGraph(nn.Module):
         """Return (N,): 1 for anchors whose cell begins inside the unpadded image, else 0."""
         inside = []
         generator = self.head.prior_generator
-        for (rows, columns), (stride_x, stride_y), count in zip(
-            sizes, generator.strides, generator.num_base_priors
-        ):
+        levels = zip(sizes, generator.strides, generator.num_base_priors)
+        for (rows, columns), (stride_x, stride_y), count in levels:
             row = torch.arange(0, rows, device=image.device) * stride_y < image.shape[2]
             column = torch.arange(0, columns, device=image.device) * stride_x < image.shape[3]
             cells = (row[:, None] & column[None, :]).reshape(-1, 1).expand(-1, count)

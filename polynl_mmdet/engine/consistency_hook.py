@@ -148,10 +148,9 @@ def _check_labels(metric: CocoMetric, datasets: list, name: str) -> None:
             known = getattr(dataset, 'cat_ids', ids)
             differs = known != ids and set(known) == set(ids)
         if differs:
-            raise ValueError(
-                f'{name}_evaluator counts the classes in another order than {dataset.ann_file}: '
-                f'{names}; use OrderedCocoDataset and OrderedCocoMetric'
-            )
+            found = f'another order than {dataset.ann_file}: {names}'
+            hint = 'use OrderedCocoDataset and OrderedCocoMetric'
+            raise ValueError(f'{name}_evaluator counts the classes in {found}; {hint}')
 
 
 def _repair_last_checkpoint(work_dir: Path) -> None:

@@ -35,11 +35,8 @@ class OrderedCocoMetric(CocoMetric):
         annotations = self._coco_api.dataset['annotations']
         unmasked = [a['file_id'] for a in annotations if not a.get('segmentation')]
         if 'segm' in self.metrics and unmasked:
-            print_log(
-                f'{ann_file}: {len(unmasked)} objects without a mask count as not detected in mask '
-                f'AP: {shorten(unmasked)}',
-                logger='current',
-            )
+            what = 'objects without a mask count as not detected in mask AP'
+            print_log(f'{ann_file}: {len(unmasked)} {what}: {shorten(unmasked)}', logger='current')
 
     def compute_metrics(self, results: Sequence) -> dict:
         """Compute mmdet's metrics of (ground truth, prediction) per image."""

@@ -21,7 +21,6 @@ class AgentAttention(ContextLayer):
     are not built: they are learned for one size of map.
 
     Args:
-        in_channels, num_heads (int): Channels C, heads.
         reduction (int): Q, K and V have C / reduction channels. Defaults to 2.
         grid (int): Side of the agents' grid. Defaults to 7, as in the paper.
     """

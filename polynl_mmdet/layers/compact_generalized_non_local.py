@@ -22,7 +22,6 @@ class CompactGeneralizedNonLocal(ContextLayer):
     epsilon) reaches the output.
 
     Args:
-        in_channels (int): Channels C.
         reduction (int): theta, phi and g have C / reduction channels. Defaults to 2.
         groups (int): Groups, a divisor of both numbers of channels. Defaults to 8.
         use_scale (bool): Whether the dot product is divided by the square root of its length.

@@ -22,7 +22,6 @@ class DisentangledNonLocal(ContextLayer):
     N x N matrix is never stored.
 
     Args:
-        in_channels (int): Channels C.
         reduction (int): q, k and v have d = C / reduction channels. Defaults to 2.
         temperature (float): t; below 1 sharpens the pairwise softmax. Defaults to 1.0.
     """

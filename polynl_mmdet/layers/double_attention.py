@@ -19,7 +19,6 @@ class DoubleAttention(ContextLayer):
     The cost is linear in N.
 
     Args:
-        in_channels (int): Channels C.
         reduction (int): A, B and V have n = C / reduction channels. Defaults to 4, as in the
             paper's ResNet-50.
     """

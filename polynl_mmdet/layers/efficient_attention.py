@@ -19,7 +19,6 @@ class EfficientAttention(ContextLayer):
     each position mixes by its query. The cost is linear in N.
 
     Args:
-        in_channels, num_heads (int): Channels C, heads.
         reduction (int): Q, K and V have C / reduction channels. Defaults to 2.
     """
 

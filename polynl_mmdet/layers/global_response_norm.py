@@ -19,7 +19,6 @@ class GlobalResponseNorm(ContextLayer):
     in this image are amplified. gamma and beta start at 0, as in the paper.
 
     Args:
-        in_channels (int): Channels C.
         eps (float): Added to the mean in the denominator. Defaults to 1e-6.
     """
 

@@ -71,18 +71,9 @@ class PolyNL(nn.Module):
             raise ValueError(
                 f'PolyNL: got input {tuple(x.shape)}, expected (B, {self.in_channels}, *spatial)'
             )
-        return poly_nl(
-            x,
-            self.w1,
-            self.w2,
-            self.w3,
-            self.alpha,
-            self.beta,
-            b1=self.b1,
-            b2=self.b2,
-            b3=self.b3,
-            context_norm=None if self.context_norm is None else self._normalize,
-        )
+        weights = (self.w1, self.w2, self.w3, self.alpha, self.beta, self.b1, self.b2, self.b3)
+        norm = None if self.context_norm is None else self._normalize
+        return poly_nl(x, *weights, context_norm=norm)
 
     def _normalize(self, context: Tensor) -> Tensor:
         """Apply the LayerNorm to (B, C) in the context's dtype, float32 under autocast."""

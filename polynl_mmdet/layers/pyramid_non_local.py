@@ -27,7 +27,6 @@ class PyramidNonLocal(ContextLayer):
     the matrices of pairs are never stored.
 
     Args:
-        in_channels (int): Channels C.
         reduction (int): d = C / reduction. Defaults to 2.
         scales (Sequence[int]): Sides s of the regions. A map of H x W has
             ceil(H / s) x ceil(W / s) of them. Defaults to (2, 4, 8).

@@ -20,7 +20,6 @@ class ReLULinearAttention(ContextLayer):
     number of positions. EfficientViT's multi-scale tokens are not built.
 
     Args:
-        in_channels (int): Channels C.
         reduction (int): Q, K and V have C / reduction channels. Defaults to 2.
         num_heads (int): Heads; the paper's have 16 or 32 channels. Defaults to 1.
     """

@@ -17,7 +17,6 @@ class SqueezeExcitation(ContextLayer):
     W2 = 0 and b2 = ``gate_bias``.
 
     Args:
-        in_channels (int): Channels C.
         reduction (int): C / reduction channels between W1 and W2. Defaults to 16.
         gate_bias (float, optional): Initial b2; 3 gives gates of 0.953. None: b2 = 0 and W2
             Xavier-uniform, gates around 0.5. Defaults to 3.0.

@@ -17,11 +17,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def parse_row(line: str, where: str, expected: str) -> list[float]:
-    """Parse white-space separated finite numbers.
-
-    Raises:
-        ValueError: If a word is not one; it names ``where`` and what is ``expected``.
-    """
+    """Parse white-space separated finite numbers, or raise ValueError."""
     try:
         row = [float(word) for word in line.split()]
     except ValueError:

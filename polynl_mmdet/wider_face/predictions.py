@@ -102,13 +102,8 @@ def _parse(where: str, data: bytes, odd: dict[str, list[str]]) -> np.ndarray:
 def write_predictions(folder: str | Path, predictions: Mapping[str, np.ndarray]) -> None:
     """Write prediction files, best score first: ``EVENT/NAME.txt`` for each ``EVENT/NAME``.
 
-    Args:
-        folder (str | Path): Where the event folders go.
-        predictions (Mapping[str, np.ndarray]): For each image shape (n, 5): x, y, width, height in
-            pixels and score; read back they are the same to the last bit.
-
-    Raises:
-        ValueError: If a name points out of the folder.
+    The rows (n, 5) are x, y, width, height in pixels and score; read back they are the same to the
+    last bit.
     """
     for name, rows in predictions.items():
         if {'', '.', '..'} & set(name.split('/')):

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from polynl_mmdet.models import FaceTTAModel
-from polynl_mmdet.models.test_time_augs import box_voting
+from polynl_mmdet.models.test_time_augs.box_voting import box_voting
 
 
 def iou(a, b):

@@ -12,7 +12,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from polynl_mmdet.models.dense_heads import hard_negatives
+from polynl_mmdet.models.dense_heads.retinaface_head import hard_negatives
 
 ANCHORS = dict(
     type='AnchorGenerator',

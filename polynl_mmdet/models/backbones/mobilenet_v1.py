@@ -50,12 +50,8 @@ class MobileNetV1(BaseModule):
         norm_eval: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        if init_cfg is None:
-            init_cfg = [
-                dict(type='Kaiming', layer='Conv2d'),
-                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-            ]
-        super().__init__(init_cfg)
+        norms = dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
+        super().__init__(init_cfg or [dict(type='Kaiming', layer='Conv2d'), norms])
         if not out_indices or not set(out_indices) <= {0, 1, 2}:
             raise ValueError(f'backbone.out_indices: got {out_indices}, expected some of 0, 1, 2')
         if frozen_stages not in range(len(STAGES) + 1):

@@ -41,10 +41,9 @@ class _SitesMixin:
         stage = getattr(self, stages[site['stage']])
         blocks = [key for key in stage._modules if key.isdigit()]
         if site['before_block'] not in range(-len(blocks), len(blocks)):
-            raise ValueError(
-                f'{where}.before_block: got {site["before_block"]!r}, expected {-len(blocks)} to '
-                f'{len(blocks) - 1} in stage {site["stage"]}'
-            )
+            expected = f'{-len(blocks)} to {len(blocks) - 1} in stage {site["stage"]}'
+            found = site['before_block']
+            raise ValueError(f'{where}.before_block: got {found!r}, expected {expected}')
         key = blocks[site['before_block']]
         # Two plugins at one site run in the order of the config.
         name = f'site{key}_{sum(child.startswith(f"site{key}_") for child in stage._modules)}'

@@ -1,3 +1,1 @@
 """Dense heads."""
-
-from .retinaface_head import RetinaFaceHead, hard_negatives

@@ -60,17 +60,17 @@ class RetinaFaceHead(AnchorHead):
 
     def _init_layers(self) -> None:
         num_levels = self.prior_generator.num_levels
-        per_anchor = dict(
-            cls=self.cls_out_channels,
-            reg=self.bbox_coder.encode_size,
-            landmark=self.landmark_coder.encode_size,
-        )
-        for branch, size in per_anchor.items():
+        for branch, size in zip(('cls', 'reg', 'landmark'), self._sizes()):
             convs = nn.ModuleList(
                 nn.Conv2d(self.in_channels, self.num_base_priors * size, 1)
                 for _ in range(1 if self.share_levels else num_levels)
             )
             self.add_module(f'conv_{branch}', convs)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """Return how many scores, deltas and codes an anchor has."""
+        codes = self.bbox_coder.encode_size, self.landmark_coder.encode_size
+        return (self.cls_out_channels, *codes)
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Compute the raw outputs of every level, of maps (B, in_channels, H_i, W_i).
@@ -91,10 +91,8 @@ class RetinaFaceHead(AnchorHead):
 
     def per_anchor(self, *outputs: list[Tensor]) -> list[Tensor]:
         """Reshape a branch's maps (B, A * size, H_i, W_i) each to one (B, anchors, size)."""
-        coders = (self.bbox_coder, self.landmark_coder)
-        sizes = (self.cls_out_channels, *(coder.encode_size for coder in coders))
         flat = []
-        for maps, size in zip(outputs, sizes):
+        for maps, size in zip(outputs, self._sizes()):
             maps = [x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, size) for x in maps]
             flat.append(torch.cat(maps, dim=1).float())
         return flat
@@ -124,7 +122,7 @@ class RetinaFaceHead(AnchorHead):
         flat = self.per_anchor(cls_scores, bbox_preds, landmark_preds)
         ignored = batch_gt_instances_ignore or [None] * len(batch_img_metas)
         parts = [
-            self._loss_terms(anchors, torch.cat(flags), *outputs, gt, gt_ignore)
+            self._loss_terms(anchors, torch.cat(flags), outputs, gt, gt_ignore)
             for flags, *outputs, gt, gt_ignore in zip(flag_list, *flat, batch_gt_instances, ignored)
         ]
         cls_loss, num_pos, bbox_args, landmark_args = zip(*parts)
@@ -142,9 +140,7 @@ class RetinaFaceHead(AnchorHead):
         self,
         anchors: Tensor,
         valid: Tensor,
-        cls_score: Tensor,
-        bbox_pred: Tensor,
-        landmark_pred: Tensor,
+        outputs: list[Tensor],
         gt: InstanceData,
         gt_ignore: InstanceData | None,
     ) -> tuple[Tensor, int, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -157,6 +153,7 @@ class RetinaFaceHead(AnchorHead):
                 f'bbox_head.landmark_coder.num_points: got {self.landmark_coder.num_points}, '
                 f'expected {gt.keypoints.shape[1]}, the landmarks of the data set'
             )
+        cls_score, bbox_pred, landmark_pred = outputs
         assigned = self.assigner.assign(InstanceData(priors=anchors), gt, gt_ignore)
         positive = (assigned.gt_inds > 0) & valid
         negative = (assigned.gt_inds == 0) & valid
@@ -222,14 +219,9 @@ class RetinaFaceHead(AnchorHead):
                 kept, order = kept.topk(cfg.nms_pre)
                 anchor_ids, labels = anchor_ids[order], labels[order]
             selected = anchors[anchor_ids]
-            result = InstanceData(
-                bboxes=self.bbox_coder.decode(
-                    selected, deltas[index][anchor_ids], max_shape=meta['img_shape']
-                ),
-                scores=kept,
-                labels=labels,
-                keypoints=self.landmark_coder.decode(selected, codes[index][anchor_ids]),
-            )
+            boxes = self.bbox_coder.decode(selected, deltas[index][anchor_ids], meta['img_shape'])
+            points = self.landmark_coder.decode(selected, codes[index][anchor_ids])
+            result = InstanceData(bboxes=boxes, scores=kept, labels=labels, keypoints=points)
             results.append(self._finish(result, meta, cfg, rescale, with_nms))
         return results
 
@@ -261,9 +253,6 @@ def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: fl
         losses (Tensor): Classification loss of each anchor, (n,).
         positive, negative (Tensor): Bool (n,); anchors in neither are skipped.
         ratio (float): Negatives per positive. Negative: keep all.
-
-    Returns:
-        Tensor: Bool (n,), true at the selected negatives.
     """
     if ratio < 0:
         return negative.clone()

@@ -1,3 +1,1 @@
 """Detectors."""
-
-from .retinaface import RetinaFace

@@ -56,10 +56,7 @@ class LevelContext(BaseModule):
             index, key = (-1, 'out_channels') if after_neck else (0, 'in_channels')
             in_channels = necks[index].get(key)
         if in_channels is None:
-            raise ValueError(
-                'neck.in_channels: got None, expected the channels of the maps '
-                '(one number, or one per map)'
-            )
+            raise ValueError('neck.in_channels: got None, expected one or all channels of the maps')
         self.in_channels = in_channels
         self.levels = sorted(levels)
         count = max(levels, default=0) + 1 if isinstance(in_channels, int) else len(in_channels)

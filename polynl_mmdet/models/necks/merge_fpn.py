@@ -40,11 +40,7 @@ class MergeFPN(FaceNeck):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Merge maps (B, in_channels[i], H_i, W_i), fine to coarse; give as many of out_channels.
-
-        Raises:
-            ValueError: The number of maps is not that of ``in_channels``.
-        """
+        """Merge maps (B, in_channels[i], H_i, W_i), fine to coarse, to as many."""
         if len(inputs) != len(self.in_channels):
             raise ValueError(
                 f'neck: got {len(inputs)} maps, expected {len(self.in_channels)} (in_channels)'

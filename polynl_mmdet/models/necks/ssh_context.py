@@ -70,8 +70,7 @@ class SSHContext(BaseModule):
     dict(type='SSHContext', ...)]``.
 
     Args:
-        in_channels (int): Channels of each input.
-        out_channels (int): Channels of each output.
+        in_channels, out_channels (int): Channels of each input and output.
         num_levels (int): Number of levels.
         init_cfg (dict | list[dict], optional): Defaults to None: the modules' own.
         **kwargs: As for :class:`SSHContextModule`.
@@ -91,11 +90,7 @@ class SSHContext(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Map (B, in_channels, H_i, W_i) to (B, out_channels, H_i, W_i), level by level.
-
-        Raises:
-            ValueError: The number of maps is not ``num_levels``.
-        """
+        """Map (B, in_channels, H_i, W_i) to (B, out_channels, H_i, W_i), level by level."""
         if len(inputs) != len(self.levels):
             raise ValueError(
                 f'neck: got {len(inputs)} maps, expected {len(self.levels)} (num_levels)'

@@ -51,11 +51,6 @@ class FaceAssigner(BaseAssigner):
     ) -> AssignResult:
         """Assign the anchors of one image.
 
-        Args:
-            pred_instances (InstanceData): ``priors`` (n, 4), the anchors.
-            gt_instances (InstanceData): ``bboxes`` (k, 4) and ``labels`` (k,).
-            gt_instances_ignore (InstanceData, optional): ``bboxes`` (m, 4) of ignored faces.
-
         Returns:
             AssignResult: ``gt_inds`` (n,): 0 negative, -1 neither, i + 1 positive for face i;
             ``max_overlaps`` (n,) and ``labels`` (n,), -1 where not positive.

@@ -17,7 +17,7 @@ def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.
 
     As in NMS, the detection with the highest score and all others of its class with IoU >=
     ``iou_thr`` to it form a group, then the rest. A group becomes one detection: box and landmarks
-    are means weighted by score, the score is the highest.
+    are means weighted by score, the score is the highest. The best comes first.
 
     Args:
         instances (InstanceData): ``bboxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and
@@ -25,9 +25,6 @@ def box_voting(instances: InstanceData, iou_thr: float = 0.4, offset: float = 1.
         iou_thr (float): Min IoU to be merged. Defaults to 0.4.
         offset (float): Added to widths and heights in the IoU: 1 counts pixels, as WIDER FACE
             does. Defaults to 1.0.
-
-    Returns:
-        InstanceData: The same fields, by decreasing score.
     """
     rest = instances[instances.scores.sort(descending=True, stable=True).indices]
     merged = []
