@@ -129,18 +129,14 @@ def find_state_dict(loaded: object, path: str) -> dict[str, Tensor]:
         return loaded.state_dict()
     if not isinstance(loaded, dict):
         raise InputError(f'{path}: got a {type(loaded).__name__}, expected a dict of tensors')
-    inside = {'': loaded, **loaded}
-    found = {
-        key: value
-        for key, value in inside.items()
-        if isinstance(value, dict) and value and all(isinstance(v, Tensor) for v in value.values())
-    }
-    found = {'state_dict': found['state_dict']} if 'state_dict' in found else found
+    inside = [loaded, *loaded.values()] if 'state_dict' not in loaded else [loaded['state_dict']]
+    dicts = [value for value in inside if isinstance(value, dict) and value]
+    found = [value for value in dicts if all(isinstance(v, Tensor) for v in value.values())]
     if len(found) != 1:
         raise InputError(
             f'{path}: got {len(found)} dicts of tensors in keys {list(loaded)[:8]}, expected one'
         )
-    return next(iter(found.values()))
+    return found[0]
 
 
 def convert(source: dict[str, Tensor], num_classes: int = 1) -> tuple[dict[str, Tensor], list[str]]:

@@ -78,15 +78,15 @@ def find_files(sources: list[str]) -> dict[str, Path]:
     """
     files: dict[Path, str] = {}
     for source in map(Path, sources):
-        if source.is_dir():
-            found = sorted(p for p in source.rglob('*') if p.suffix.lower() in IMAGES | VIDEOS)
-            if not found:
-                raise InputError(f'{source}: no image or video below it')
-            files.update({file.resolve(): file.relative_to(source).as_posix() for file in found})
-        elif source.is_file():
-            files[source.resolve()] = source.name
-        else:
+        if not source.exists():
             raise InputError(f'{source}: no such file or folder')
+        if source.is_file():
+            files[source.resolve()] = source.name
+            continue
+        found = sorted(p for p in source.rglob('*') if p.suffix.lower() in IMAGES | VIDEOS)
+        if not found:
+            raise InputError(f'{source}: no image or video below it')
+        files.update({file.resolve(): file.relative_to(source).as_posix() for file in found})
     if len(set(files.values())) < len(files):
         root = os.path.commonpath([file.parent for file in files])
         files = {file: file.relative_to(root).as_posix() for file in files}
@@ -200,14 +200,12 @@ def main(args: list[str] | None = None) -> None:
     detector = FaceDetector(
         *opts.model, score_thr=opts.score_thr, max_size=opts.max_size or None, device=opts.device
     )
-    opts.out.mkdir(parents=True, exist_ok=True)
     images = {n: file for n, file in files.items() if file.suffix.lower() not in VIDEOS}
+    videos = {name: str(file) for name, file in files.items() if name not in images}
+    videos.update({f'camera{number}': int(number) for number in cameras})
     found = run_images(detector, images, opts) if images else {}
-    for name, file in files.items():
-        if name not in images:
-            found.update(run_video(detector, name, str(file), opts))
-    for number in cameras:
-        found.update(run_video(detector, f'camera{number}', int(number), opts))
+    for name, source in videos.items():
+        found.update(run_video(detector, name, source, opts))
     if not found:
         raise InputError(f'none of {", ".join(opts.sources)} can be read')
     if opts.save_json:

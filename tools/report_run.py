@@ -205,18 +205,9 @@ def report(
     images: int = 8,
     cfg_options: dict | None = None,
 ) -> dict[str, float]:
-    """Test a checkpoint and write curves, confusion matrix and images into WORK_DIR/report.
+    """Write curves, confusion matrix and images into WORK_DIR/report; return the test's metrics.
 
-    Args:
-        work_dir (Path): Folder of a training.
-        checkpoint (Path, optional): Defaults to the folder's last one.
-        tta (bool): Whether to test with the config's test-time augmentation.
-        score_thr (float): Of the predictions that are drawn and counted. Defaults to 0.5.
-        images (int): How many images to draw. Defaults to 8.
-        cfg_options (dict, optional): Config keys to replace.
-
-    Returns:
-        dict[str, float]: The evaluator's metrics.
+    Args as on the command line.
     """
     out = work_dir / 'report'
     cfg = load_config(work_dir, checkpoint, tta)
