@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from mmdet.datasets import CocoDataset
@@ -72,6 +74,12 @@ class OrderedCoco(COCO):
                 f'the annotation file has the categories {shorten(ids)}, none of the classes '
                 f'{shorten(cat_names)}; set metainfo=dict(classes=...) of the data set'
             )
+        if missing:
+            others = [name for name in ids if name not in cat_names]
+            near = [match for name in missing for match in get_close_matches(name, others, n=1)]
+            hint = f'; did you mean {shorten(near)}?' if near else ''
+            text = f'the annotation file has no category for the classes {shorten(missing)}{hint}'
+            print_log(text, logger='current', level=logging.WARNING)
         for number, name in enumerate(missing, start=1):
             ids[name] = f'missing {number}'
             self.cats[ids[name]] = dict(id=ids[name], name=name)

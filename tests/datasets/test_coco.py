@@ -75,6 +75,12 @@ def test_labels_follow_the_names(path, classes, order):
     assert labels(build(path, classes=classes)) == expected_labels(content, classes)
 
 
+def test_a_class_that_the_file_lacks_is_reported(path, lines):
+    make_coco(path)
+    build(path, classes=('circle', 'sqare'))
+    assert any("'sqare'; did you mean 'square'?" in line for line in lines)
+
+
 def test_a_name_that_occurs_twice_is_one_class(path):
     """As in exports of Roboflow, whose category 0 repeats the name."""
     content = make_coco(path, names=('ball', 'ball'))
