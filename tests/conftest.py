@@ -6,13 +6,11 @@ import logging
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from forks import without_notice
 from tool_server import ToolServer
 
 ROOT = Path(__file__).parent.parent
@@ -46,20 +44,16 @@ def run_tool(tool_server):
     """Callable: runs a tool of the project in a process of its own.
 
     ``run_tool('train.py', *args, cwd=None, env=None)`` gives the CompletedProcess, its output as
-    text with stderr in it. The status is not checked. With ``fresh=True`` the process starts as a
-    user's does, and imports everything itself.
+    text with stderr in it. The status is not checked.
     """
 
-    def run(name, *args, cwd=ROOT, env=None, timeout=600, fresh=False):
-        tool = Path(name) if Path(name).is_absolute() else ROOT / 'tools' / name
-        words = [str(tool), *map(str, args)]
-        if tool.suffix == '.py' and not fresh:
-            status, output = tool_server.run(
-                argv=words, cwd=str(cwd), env=env or {}, timeout=timeout
-            )
-            return subprocess.CompletedProcess(words, status, output)
-        done = subprocess.run(
-            [sys.executable if tool.suffix == '.py' else 'bash', *words],
+    def run(name, *args, cwd=ROOT, env=None, timeout=600):
+        words = [str(ROOT / 'tools' / name), *map(str, args)]
+        if name.endswith('.py'):
+            done = tool_server.run(words, cwd=str(cwd), env=env)
+            return subprocess.CompletedProcess(words, *done)
+        return subprocess.run(
+            ['bash', *words],
             cwd=cwd,
             env={**os.environ, 'PYTHONWARNINGS': 'ignore', **(env or {})},
             stdout=subprocess.PIPE,
@@ -68,7 +62,6 @@ def run_tool(tool_server):
             timeout=timeout,
             check=False,
         )
-        return without_notice(done)
 
     return run
 

@@ -21,9 +21,10 @@ from polynl_mmdet.layers import PolyNL
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
-    path.relative_to(ROOT / 'configs').as_posix() for path in (ROOT / 'configs').rglob('*.py')
+    path.relative_to(ROOT / 'configs').as_posix()
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts
 )
-COMPLETE = [name for name in CONFIGS if not name.startswith('_base_')]
 MASK_RCNN = 'mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
 RETINAFACE = 'retinaface/retinaface_mobilenet0.25_merge-fpn_8xb4-80e_widerface.py'
 
@@ -57,7 +58,7 @@ def test_every_registry_of_mmdet_has_a_child():
             assert child.scope == 'polynl_mmdet'
 
 
-@pytest.mark.parametrize('name', COMPLETE)
+@pytest.mark.parametrize('name', CONFIGS)
 def test_a_child_of_every_config_builds(name, project, capfd, recwarn):
     """As a Runner builds it: model, hooks, loops, optimizer, visualizer."""
     cfg = Config.fromfile(child_of(project, name))
@@ -72,14 +73,6 @@ def test_a_child_of_every_config_builds(name, project, capfd, recwarn):
     assert not our_warnings(printed.out + printed.err)
     ours = [str(w.message) for w in recwarn if 'polynl_m' in f'{w.message} {w.filename}']
     assert not ours
-
-
-@pytest.mark.parametrize('name', [name for name in CONFIGS if name.startswith('_base_')])
-def test_a_child_of_every_part_is_read(name, project):
-    cfg = Config.fromfile(child_of(project, name))
-    if 'model' in cfg:
-        cfg.model.backbone.init_cfg = None
-        assert MODELS.build(cfg.model)
 
 
 @pytest.fixture
@@ -139,7 +132,6 @@ def test_hub_and_inferencer(project):
 def test_a_pure_python_config(project):
     """Classes instead of names, and a base read by ``read_base``."""
     (project / 'base.py').write_text(
-        'from mmdet.models.detectors import RetinaNet\n'
         'from polynl_mmdet.models import SiteResNet\n'
         'from polynl_mmdet.layers import PolyNL\n'
         "site = dict(cfg=dict(type=PolyNL, context_norm=True), stage='c4', before_block=-1)\n"

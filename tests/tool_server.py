@@ -55,9 +55,7 @@ class ToolServer:
         )
         assert self.process.stdout.readline() == b'ready\n'
 
-    def run(
-        self, argv: list[str], cwd: str, env: dict[str, str] | None = None, timeout: float = 600
-    ) -> tuple[int, str]:
+    def run(self, argv: list[str], cwd: str, env: dict[str, str] | None = None) -> tuple[int, str]:
         """Run ``python ARGV``; return its exit status and output, stdout and stderr."""
         done = subprocess.run(
             [self.folder / 'python', *argv],
@@ -67,7 +65,7 @@ class ToolServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
+            timeout=600,
             check=False,
         )
         return done.returncode, done.stdout

@@ -147,19 +147,3 @@ def test_square_crop_without_faces_to_learn_from(faces):
     assert len(results['gt_bboxes']) == len(results['gt_keypoints']) <= faces
     results = apply(dict(img=np.zeros((1, 5, 3), np.uint8)), type='RandomSquareCrop')
     assert results['img'].shape == (1, 1, 3)
-
-
-def test_a_chain_agrees_with_its_homography():
-    for _ in range(30):
-        results = make_results()
-        for config in (
-            dict(type='RandomSquareCrop', scale_range=(0.6, 1.0)),
-            dict(type='FaceResize', scale=(320, 320)),
-            dict(type='FaceRandomFlip', prob=0.5),
-        ):
-            results = apply(results, **config)
-        points = np.c_[MARKS.reshape(-1, 2), np.ones(10)] @ results['homography_matrix'].T
-        points = (points[:, :2] / points[:, 2:]).reshape(2, 5, 2)
-        points = points[:, SWAP] if results['flip'] else points
-        for face in results['gt_keypoints']:
-            assert min(np.abs(face - other).max() for other in points) < 1e-3

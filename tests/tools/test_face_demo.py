@@ -26,12 +26,11 @@ def model(tool_server, data_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('model')
     weights = data_root / 'retinaface_mobilenet025/mobilenet0.25_Final.pth'
     for argv in (
-        ['tools/convert_retinaface.py', weights, folder / 'face.pth'],
-        ['tools/export_onnx.py', CONFIG, folder / 'face.pth', folder / 'face.onnx',
-         '--size', '97x130'],
-    ):  # fmt: skip
-        argv = list(map(str, argv))
-        status, output = tool_server.run(argv=argv, cwd=str(ROOT), env={}, timeout=100)
+        ['convert_retinaface.py', weights, folder / 'face.pth'],
+        ['export_onnx.py', CONFIG, folder / 'face.pth', folder / 'face.onnx', '--size', '97x130'],
+    ):
+        argv[0] = ROOT / 'tools' / argv[0]
+        status, output = tool_server.run(list(map(str, argv)), cwd=str(ROOT))
         assert status == 0, output
     return folder
 
