@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,6 @@ ALLOWED = {
     'deploy': {'ops', 'models', 'engine'},
     'visualization': {'wider_face'},
 }
-# What a folder needs beside the standard library and this package.
-NEEDS = {'ops': {'torch'}, 'layers': {'torch', 'mmengine'}, 'wider_face': {'numpy', 'scipy'}}
 
 
 def imports(folder: str) -> set[tuple[str, str]]:
@@ -53,9 +50,3 @@ def test_every_folder_has_its_place():
 def test_no_folder_imports_upward(folder):
     ours = {part for package, part in imports(folder) if package == PACKAGE.name}
     assert ours <= ALLOWED[folder] | {folder, 'errors'}
-
-
-@pytest.mark.parametrize('folder', NEEDS)
-def test_a_folder_needs_no_more_than_it_says(folder):
-    others = {package for package, _ in imports(folder)} - {PACKAGE.name}
-    assert others - set(sys.stdlib_module_names) <= NEEDS[folder]

@@ -55,7 +55,9 @@ class ToolServer:
         )
         assert self.process.stdout.readline() == b'ready\n'
 
-    def run(self, argv: list[str], cwd: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    def run(
+        self, argv: list[str], cwd: str, env: dict[str, str] | None = None, timeout: float = 600
+    ) -> tuple[int, str]:
         """Run ``python ARGV``; return its exit status and output, stdout and stderr."""
         done = subprocess.run(
             [self.folder / 'python', *argv],
@@ -65,7 +67,7 @@ class ToolServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=timeout,
             check=False,
         )
         return done.returncode, done.stdout
@@ -82,6 +84,11 @@ def shorten_trainings() -> None:
     from mmengine.config import Config
     from mmengine.runner import EpochBasedTrainLoop, Runner
 
+    def eighth(size: object) -> object:
+        if isinstance(size, (list, tuple)):
+            return type(size)(map(eighth, size))
+        return size and max(size // 8, 64)
+
     def shrink(node: object) -> None:
         if isinstance(node, dict):
             if 'batch_size' in node and 'dataset' in node:
@@ -94,10 +101,6 @@ def shorten_trainings() -> None:
         for child in node.values() if isinstance(node, dict) else node:
             if isinstance(child, (dict, list, tuple)):
                 shrink(child)
-
-    def eighth(size: object) -> object:
-        parts = isinstance(size, (list, tuple))
-        return type(size)(map(eighth, size)) if parts else size and max(size // 8, 64)
 
     from_cfg, loop = Runner.from_cfg.__func__, EpochBasedTrainLoop.__init__
 

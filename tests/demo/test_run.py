@@ -5,13 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from tools.report_run import CollectHook, contact_sheet
+from tools.report_run import CollectHook
 
 
 @pytest.mark.parametrize(
@@ -49,15 +48,3 @@ def test_the_confusion_matrix(tmp_path):
     hook.before_test(SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset)))
     hook.after_test_iter(None, 0, outputs=[DetDataSample(pred_instances=found)])
     assert hook.matrix.tolist() == [[1, 0, 0], [1, 0, 1], [1, 0, 0]]
-
-
-def test_a_sheet_of_images_of_different_sizes(tmp_path):
-    files = []
-    for index, (height, width) in enumerate([(20, 30), (10, 60), (50, 5)]):
-        files.append(tmp_path / f'{index}.png')
-        cv2.imwrite(str(files[-1]), np.full((height, width, 3), 40 * index, np.uint8))
-    contact_sheet(files, tmp_path / 'sheet.png')
-    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    assert sheet.shape == (2 * 58, 2 * 68, 3)
-    assert (sheet[:10, 68:128] == 40).all()
-    assert (sheet[58:108, :5] == 80).all()

@@ -45,17 +45,6 @@ def reason(step: Step) -> str | None:
     return next(fits, None)
 
 
-def count() -> str:
-    """Return one line: how many commands and blocks are run, and how many listed."""
-    every = [step for page in PAGES for step in steps(page)]
-    run = [step for step in every if not reason(step)]
-    blocks = sum(step.python for step in run)
-    return (
-        f'documentation: {len(run) - blocks} commands and {blocks} Python blocks run, '
-        f'{len(every) - len(run)} listed as not run'
-    )
-
-
 def script(page: Path) -> str:
     """Return the page as a shell script: its commands and blocks in their order."""
     lines = ['set -eo pipefail', "PS4='+ $SECONDS s: '", 'set -x']

@@ -47,20 +47,11 @@ SEEN = [1] * 5
 
 
 def test_mean_over_faces_found():
-    a, b, c = (face(x, 10) for x in (0, 50, 100))
+    a, b, c, stray = (face(x, 10) for x in (0, 50, 100, 200))
     found_a = face(0, 10, (3, 4))  # every landmark 5 pixels off: 5 / 8
-    found_b = face(50, 10)
-    stray = face(200, 10)
-    result = score(
-        [
-            sample(
-                [(*a, SEEN), (*b, SEEN), (*c, SEEN)],
-                [(*found_b, 0.9), (*stray, 0.8), (*found_a, 0.7)],
-            ),
-            sample([], [(*stray, 0.9)]),
-            sample([(*a, SEEN)], []),
-        ]
-    )
+    truth = [(*a, SEEN), (*b, SEEN), (*c, SEEN)]
+    found = [(*b, 0.9), (*stray, 0.8), (*found_a, 0.7)]
+    result = score([sample(truth, found), sample([], [(*stray, 0.9)]), sample([(*a, SEEN)], [])])
     assert result['face_landmarks/nme'] == pytest.approx((5 / 8 + 0) / 2)
     assert result['face_landmarks/found'] == pytest.approx(2 / 4)
     assert result['face_landmarks/false_boxes'] == pytest.approx(2 / 3)
@@ -68,15 +59,12 @@ def test_mean_over_faces_found():
 
 def test_only_annotated_points_count():
     box, points = face(0, 0)
-    moved = [list(p) for p in points]
-    moved[2] = [1000, 1000]
-    moved[4] = [points[4][0] + 4, points[4][1]]
+    moved = [*points[:2], [1000, 1000], points[3], [points[4][0] + 4, points[4][1]]]
     result = score([sample([(box, points, [1, 1, 0, 1, 1])], [(box, moved, 0.9)])])
     assert result['face_landmarks/nme'] == pytest.approx(4 / 4 / 8)
     # Without an eye, or with both in one place, there is nothing to divide by.
     no_eye = sample([(box, points, [0, 1, 1, 1, 1])], [(box, points, 0.9)])
-    same_place = [points[0], points[0], *points[2:]]
-    profile = sample([(box, same_place, SEEN)], [(box, points, 0.9)])
+    profile = sample([(box, [points[0], *points[:1], *points[2:]], SEEN)], [(box, points, 0.9)])
     result = score([no_eye, profile])
     assert math.isnan(result['face_landmarks/nme'])
     assert math.isnan(result['face_landmarks/found'])

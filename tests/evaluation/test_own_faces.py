@@ -91,38 +91,31 @@ def test_objects_with_four_landmarks(run_tool, faces, tmp_path):
 def test_average_precision_of_ones_own_boxes(faces, fmt):
     """Perfect boxes: 1; the first half of each image's boxes and a false one: less."""
     cfg = Config.fromfile(CONFIG)
-    dataset = cfg.val_dataloader.dataset
-    dataset.update(data_root=f'{faces}/', ann_file=f'{fmt}.txt')
-    dataset = DATASETS.build(dataset)
+    cfg.val_dataloader.dataset.update(data_root=f'{faces}/', ann_file=f'{fmt}.txt')
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
     for share, low, high in ((1, 1, 1), (0.5, 0.4, 0.9)):
         metric = METRICS.build(cfg.val_evaluator)
         metric.dataset_meta = dataset.metainfo
         for sample in dataset:
             sample = sample['data_samples'].to_dict()
-            truth = sample['gt_instances']['bboxes'].tensor
-            sample['gt_instances']['bboxes'] = truth
-            sample['ignored_instances']['bboxes'] = sample['ignored_instances']['bboxes'].tensor
-            kept = truth[: int(np.ceil(share * len(truth)))]
+            for part in ('gt_instances', 'ignored_instances'):
+                sample[part]['bboxes'] = sample[part]['bboxes'].tensor
+            kept = sample['gt_instances']['bboxes']
             if share < 1:
+                kept = kept[: int(np.ceil(share * len(kept)))]
                 kept = torch.cat([kept, torch.tensor([[0.0, 0, 3, 3]])])
-            scores = torch.linspace(0.9, 0.1, len(kept))
-            labels = torch.zeros(len(kept), dtype=torch.long)
+            scores, labels = torch.linspace(0.9, 0.1, len(kept)), kept.new_zeros(len(kept)).long()
             sample['pred_instances'] = dict(bboxes=kept, scores=scores, labels=labels)
             metric.process({}, [sample])
         assert low <= metric.evaluate(len(dataset))['pascal_voc/mAP'] <= high
 
 
-def test_missing_files_are_found_before_the_first_step(faces):
+def test_missing_images_are_found_before_the_first_step(faces):
     dataset = Config.fromfile(CONFIG).val_dataloader.dataset
-    dataset.update(data_root=f'{faces}/', ann_file='none.txt')
-    with pytest.raises(ValueError, match=r'none\.txt: No such file'):
-        DATASETS.build(dataset)
-    dataset.update(ann_file='label.txt')
+    dataset.update(data_root=f'{faces}/', ann_file='label.txt')
     DATASETS.build(dataset).check_files()
     dataset.update(data_prefix=dict(img='other/'))
-    with pytest.raises(
-        ValueError, match=r'label\.txt: 6 of 6 images do not exist, such as .*other'
-    ):
+    with pytest.raises(ValueError, match=r'label\.txt: 6 of 6 images do not exist, such as .*oth'):
         DATASETS.build(dataset).check_files()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from demo.toy_wider import make_toy_wider
@@ -62,18 +60,6 @@ def test_names_what_is_broken(run_tool, toy):
     ):
         assert line in done.stdout
     assert 'truncated' not in run_tool('check_wider_face.py', toy, '--no-decode').stdout
-
-
-def test_the_published_file(run_tool, data_root, tmp_path):
-    folder = tmp_path / 'retinaface_gt_v1.1' / 'val'
-    folder.mkdir(parents=True)
-    shutil.copy(data_root / 'wider_eval/label_val.txt', folder / 'label.txt')
-    done = run_tool('check_wider_face.py', tmp_path)
-    assert 'complete   retinaface_gt_v1.1/val/label.txt' in done.stdout
-    assert '39,708 faces' in done.stdout
-    assert 'label.txt:1193: the first of 11 boxes of zero or negative size' in done.stdout
-    (tmp_path / 'WIDER_val' / 'images').mkdir(parents=True)
-    assert 'and 3206 more' in run_tool('check_wider_face.py', tmp_path).stdout
 
 
 def test_where_to_get_what_is_missing(run_tool, tmp_path):

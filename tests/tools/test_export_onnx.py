@@ -33,7 +33,6 @@ def read(path):
     [
         ('demo/mask-rcnn_narrow-r18-polynl-site-c4_fpn_toy-coco.py', 4, 4),
         ('mask_rcnn/mask-rcnn_r50-spatial-bias-c2-c4_fpn_1x_coco.py', 5, 4),
-        ('retinanet/retinanet_r50-polynl-c3-c5_fpn_1x_coco.py', 5, 8),
     ],
 )
 def test_backbone_and_neck(config, levels, first_stride, tmp_path, capsys):
