@@ -1,5 +1,4 @@
 """Transforms that carry facial landmarks along, in mmdet's style."""
 
-from .face_formatting import LoadFaceAnnotations, PackFaceInputs
-from .face_geometry import FaceRandomFlip, FaceResize
+from .face_transforms import FaceRandomFlip, FaceResize, LoadFaceAnnotations, PackFaceInputs
 from .random_square_crop import RandomSquareCrop

@@ -62,15 +62,14 @@ class RandomSquareCrop(BaseTransform):
         """Crop the image, its boxes and its landmarks."""
         height, width = results['img'].shape[:2]
         boxes = results.get('gt_bboxes')
-        centres = None
+        centres_wanted = None
         if boxes is not None:
             centres = boxes.centers.numpy()
             wanted = _inside(centres, np.zeros(2), np.array([width, height]))
             if 'gt_ignore_flags' in results:
                 wanted &= ~results['gt_ignore_flags'].astype(bool)
-        left, top, side = self._draw_crop(
-            width, height, centres[wanted] if centres is not None and wanted.any() else None
-        )
+            centres_wanted = centres[wanted] if wanted.any() else None
+        left, top, side = self._draw_crop(width, height, centres_wanted)
         results['img'] = results['img'][top : top + side, left : left + side]
         results['img_shape'] = (side, side)
         shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float32)
