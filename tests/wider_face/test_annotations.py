@@ -159,6 +159,7 @@ def test_landmarks_that_are_not_annotated(read, flag):
     assert f'labels.txt:{line}: the first of {faces} faces with landmarks not used' in note
     found = read(f'# a.jpg\n1 2 3 4 {"2 3 -1 " * 5}0\n1 2 3 4 {"2 3 0 " * 5}0\n')
     assert found.landmarks()[1].tolist() == [[False] * 5, [True] * 5]
+    assert 'labels.txt:2: the first of 1 faces with landmarks not used' in found.notes[0]
 
 
 @pytest.mark.parametrize('first', ['train', 'val'])
