@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tool_server import ToolServer
+from tool_server import ToolServer, hasten_configs
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +64,11 @@ def run_tool(tool_server):
         )
 
     return run
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _hasten():
+    hasten_configs()
 
 
 @pytest.fixture(autouse=True)

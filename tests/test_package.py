@@ -57,22 +57,6 @@ assert type(sys.meta_path[0]).__name__ == 'ConfigLookup'
 """
 
 
-def test_the_start_up_file_lets_bases_resolve(tmp_path):
-    if not (ROOT / 'polynl_mmdet' / '.mim').exists():
-        pytest.skip('polynl_mmdet is not installed: nothing links its configs')
-    base = 'polynl_mmdet::mask_rcnn/mask-rcnn_r50-polynl-site-c4_fpn_1x_coco.py'
-    (tmp_path / 'mine.py').write_text(f'_base_ = {base!r}\n')
-    code = """
-        from mmengine.config import Config
-        print(Config.fromfile('mine.py').model.backbone.type)
-        print('polynl_mmdet_lookup' in repr(sys.meta_path))
-    """
-    done = python(START + textwrap.dedent(code), cwd=tmp_path)
-    assert done.stdout.split()[-2:] == ['SiteResNet', 'False'], done.stderr
-    # The folder of the clone, which paths in warnings hold, may have the package's name.
-    assert 'polynl_mmdet' not in done.stderr.replace(str(ROOT), '')
-
-
 def test_the_start_up_file_imports_nothing_else_and_disturbs_no_import():
     code = """
         import types

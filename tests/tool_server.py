@@ -79,6 +79,14 @@ class ToolServer:
         shutil.rmtree(self.folder)
 
 
+def hasten_configs() -> None:
+    """Read mmdet's hundred metafiles once, not for each base, and leave configs unformatted."""
+    from mmengine.config import config, utils
+
+    utils.load = functools.lru_cache(None)(utils.load)
+    config.FormatCode = lambda text, **kwargs: (text, False)
+
+
 def shorten_trainings() -> None:
     """Cap what a training does: one small image per step, few proposals, its last epoch alone."""
     from mmengine.config import Config
@@ -151,12 +159,9 @@ def main(address: str, shorten: str = '') -> None:
     os.dup2(2, 1)  # What the imports print is no answer.
     import mmdet.apis  # noqa: F401
     from mmengine import hub
-    from mmengine.config import config, utils
 
-    # Each base 'mmdet::...' reads mmdet's hundred metafiles, and each training formats its config.
-    utils.load = functools.lru_cache(None)(utils.load)
+    hasten_configs()
     hub.get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
-    config.FormatCode = lambda text, **kwargs: (text, False)
     if shorten:
         shorten_trainings()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
