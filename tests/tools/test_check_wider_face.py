@@ -17,8 +17,7 @@ def toy(tmp_path):
 def test_counts_what_is_there(run_tool, toy):
     """In nested folders and with upper-case suffixes too, as many unzip tools leave them."""
     lines = (
-        'partial    WIDER_train/images',
-        '7 images of 12,880',
+        f'WIDER_train/images\n{"":<10} 7 images of 12,880',
         '5 images of 3,226',
         'get WIDER_test.zip from http://shuoyang1213.me/WIDERFACE/',
         'partial    eval_tools/ground_truth',
