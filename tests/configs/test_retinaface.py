@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
@@ -91,34 +90,6 @@ def test_trains_a_step_and_predicts(name):
     assert found.keypoints.shape == (len(found), 5, 2)
     assert found.bboxes.shape == (len(found), 4)
     assert len(found) <= cfg.model.test_cfg.max_per_img
-
-
-def test_schedule_of_retinafaces_paper():
-    cfg = load('retinaface_r50_fpn_8xb4-80e_widerface.py')
-    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
-    warmup, steps = cfg.param_scheduler
-    assert cfg.optim_wrapper.optimizer.lr * warmup.start_factor == pytest.approx(1e-3)
-    assert (steps.milestones, steps.gamma, cfg.train_cfg.max_epochs) == ([55, 68], 0.1, 80)
-    head = cfg.model.bbox_head
-    weights = [head[key].loss_weight for key in ('loss_cls', 'loss_bbox', 'loss_landmark')]
-    assert weights == [1.0, 0.25, 0.1]
-
-
-@pytest.mark.parametrize(
-    ('name', 'plugin'),
-    [
-        ('retinaface_r50-polynl-site-c4_fpn_8xb4-80e_widerface.py', 'site'),
-        ('retinaface_r50-polynl-c3-c5_fpn_8xb4-80e_widerface.py', 'poly_nl'),
-        ('retinaface_r50-nl-site-c4_fpn_8xb4-80e_widerface.py', 'site'),
-    ],
-)
-def test_plain_weights_miss_only_the_plugin(name, plugin):
-    with torch.device('meta'):
-        backbone, plain = MODELS.build(load(name).model.backbone), ResNet(50)
-    missing, unexpected = backbone.load_state_dict(plain.state_dict(), strict=False)
-    assert missing
-    assert not unexpected
-    assert all(plugin in key for key in missing)
 
 
 def test_real_weights_score_as_the_reference_does(run_tool, data_root, tmp_path):

@@ -1,4 +1,4 @@
-"""LevelContext over mmdet's configs of three detectors, a few lines each."""
+"""LevelContext over mmdet's configs of two detectors, a few lines each."""
 
 from __future__ import annotations
 
@@ -36,17 +36,6 @@ FAMILIES = {
         SWIN,
         'model.update(neck=dict(**context, _delete_=True, neck=fpn))',
         CASCADE,
-    ),
-    # This detector has no neck: its head takes the backbone's maps.
-    'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py': (
-        '',
-        'model = dict(neck=dict(**context, in_channels=[256, 512, 1024, 2048]))',
-        {
-            'panoptic_head.num_queries': 10,
-            'panoptic_head.pixel_decoder.encoder.num_layers': 1,
-            'panoptic_head.transformer_decoder.num_layers': 3,
-            'train_cfg.num_points': 112,
-        },
     ),
 }
 

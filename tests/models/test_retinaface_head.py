@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
@@ -149,23 +150,30 @@ def test_no_face_images_train(share):
     assert any(param.grad.abs().sum() > 0 for param in head.conv_cls.parameters())
 
 
-def test_box_loss_on_decoded_boxes():
-    """Outputs that say the faces themselves have no loss; others do, and it trains."""
-    head = make_head(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss', loss_weight=0.25))
-    outputs, faces = make_outputs(head, 1), make_faces(TWO)
+@pytest.mark.parametrize('points', [1, 68])
+def test_box_loss_on_decoded_boxes_and_any_number_of_landmarks(points):
+    head = make_head(
+        reg_decoded_bbox=True,
+        loss_bbox=dict(type='GIoULoss', loss_weight=0.25),
+        landmark_coder=dict(type='LandmarkCoder', num_points=points),
+    )
+    faces = make_faces(TWO, torch.rand(2, points, 2) * 30, torch.ones(2, points))
+    outputs = make_outputs(head, 1)
     losses = head.loss_by_feat(*outputs, [faces], [META], None)
-    assert losses['loss_bbox'] > 0
+    assert all(loss > 0 for loss in losses.values())
     sum(losses.values()).backward()
     assert all(param.grad.isfinite().all() for param in head.parameters())
+    (found,) = head.predict_by_feat(*outputs, [META])
+    assert found.keypoints.shape == (len(found), points, 2)
+    # Boxes of no delta are the anchors.
     anchors = torch.cat(head.prior_generator.grid_priors(SIZES, device='cpu'))
-    gt_inds = head.assigner.assign(InstanceData(priors=anchors), faces, None).gt_inds
-    codes = torch.zeros(len(anchors), 4)
-    which = gt_inds > 0
-    codes[which] = head.bbox_coder.encode(anchors[which], faces.bboxes[gt_inds[which] - 1])
-    levels = zip(SIZES, codes.split([2 * rows * columns for rows, columns in SIZES]))
-    exact = [x.reshape(1, *size, 8).permute(0, 3, 1, 2) for size, x in levels]
-    losses = head.loss_by_feat(outputs[0], exact, outputs[2], [faces], [META], None)
-    assert losses['loss_bbox'] < 1e-3
+    assigned = head.assigner.assign(InstanceData(priors=anchors), faces, None)
+    overlaps = bbox_overlaps(anchors, faces.bboxes, mode='giou')
+    chosen = [overlaps[i, gt - 1] for i, gt in enumerate(assigned.gt_inds) if gt > 0]
+    zeros = [torch.zeros_like(x) for x in outputs[1]]
+    losses = head.loss_by_feat(outputs[0], zeros, outputs[2], [faces], [META], None)
+    expected = 0.25 * (1 - torch.stack(chosen)).mean()
+    torch.testing.assert_close(losses['loss_bbox'], expected)
 
 
 def test_padding_does_not_train():
@@ -269,14 +277,3 @@ def test_results_are_rescaled_and_nothing_is_found_in_padding():
     expected = predict(meta, cut, with_nms=False)
     assert 0 < len(result) < len(small)
     torch.testing.assert_close(result.bboxes, expected.bboxes)
-
-
-@pytest.mark.parametrize('points', [1, 68])
-def test_any_number_of_landmarks(points):
-    head = make_head(landmark_coder=dict(type='LandmarkCoder', num_points=points))
-    faces = make_faces(TWO, torch.rand(2, points, 2) * 30, torch.ones(2, points))
-    outputs = make_outputs(head, 1)
-    losses = head.loss_by_feat(*outputs, [faces], [META], None)
-    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
-    (found,) = head.predict_by_feat(*outputs, [META])
-    assert found.keypoints.shape == (len(found), points, 2)
