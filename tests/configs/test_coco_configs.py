@@ -111,6 +111,7 @@ def test_losses_are_finite_and_reach_the_layer(name, count, tmp_path, monkeypatc
         cfg = load(name).model
     # With zero_init_residual and no pretrained weights no gradient reaches the layer.
     cfg.backbone.update(init_cfg=None, frozen_stages=-1, zero_init_residual=False)
+    cfg.train_cfg.rpn_proposal.max_per_img = 16
     model = MODELS.build(cfg)
     model.init_weights()
     model.train()

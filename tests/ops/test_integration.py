@@ -149,7 +149,7 @@ def _replica(rank, folder):
 
 
 def test_distributed_data_parallel(tmp_path):
-    torch.multiprocessing.spawn(_replica, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(_replica, (str(tmp_path),), nprocs=2, start_method='fork')
     layer = Layer('moments')
     layer(make_x(4, 8, 9, 10).detach()).square().mean().backward()
     for rank in (0, 1):
