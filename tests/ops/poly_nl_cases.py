@@ -51,7 +51,7 @@ def with_norm(function: Callable[..., Tensor], **kwargs) -> Callable[..., Tensor
             return function(x, *params, **kwargs)
 
         def norm(context: Tensor) -> Tensor:
-            weight, bias = (p.to(context.dtype) for p in params[8:])
+            weight, bias = [p.to(context.dtype) for p in params[8:]]
             return F.layer_norm(context, context.shape[1:], weight, bias)
 
         return function(x, *params[:8], context_norm=norm, **kwargs)
