@@ -30,7 +30,8 @@ class SSHContextModule(FaceNeck):
         out_channels (int): Channels of the output, a multiple of 4: half of them from the 3x3
             branch, a quarter from each of the others.
         **kwargs: As for :class:`FaceNeck`. The paper puts deformable convolutions here
-            (``conv_cfg``); ``act_cfg`` is the activation inside the branches.
+            (``conv_cfg``); ``act_cfg`` is the activation inside the branches. The weights keep
+            ConvModule's own initialization (Kaiming).
 
     Raises:
         ValueError: ``out_channels`` is not a multiple of 4.
