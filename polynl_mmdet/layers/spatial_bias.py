@@ -63,7 +63,7 @@ class SpatialBiasTerm(ContextLayer):
         reduced = self.reduce_norm(self.reduce(x)).relu()
         pooled = adaptive_avg_pool2d(reduced, self.grid)
         maps = self.mix(pooled.flatten(2).transpose(1, 2)).transpose(1, 2)
-        maps = maps.unflatten(2, (self.grid, self.grid))
+        maps = maps.reshape(*maps.shape[:2], self.grid, self.grid)  # torch 2.0 exports it
         return interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:

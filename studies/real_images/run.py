@@ -61,7 +61,7 @@ def find_part(task: str, text: str, data: Path) -> tuple[Path, Path] | None:
         first = json.loads(file.read_text(encoding='utf-8'))['images'][0]['file_name']
     else:
         first = read_annotations(file).names[0]
-    beside, above = file.parents[:2]
+    beside, above = file.parent, file.parent.parent
     for root in (beside, *sorted(beside.iterdir()), *sorted(above.iterdir())):
         for folder in (root, root / 'images'):
             if (folder / first).is_file():

@@ -52,7 +52,7 @@ def build(tmp_path):
 PACKED = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadFaceAnnotations', with_bbox=True),
-    dict(type='PackFaceInputs'),
+    dict(type='PackFaceInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
 ]
 
 

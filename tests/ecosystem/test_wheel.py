@@ -27,7 +27,8 @@ custom_imports = dict(imports=['polynl_mmdet'], allow_failed_imports=False)
 data = dict(data_root='parts/', ann_file='parts.json', data_prefix=dict(img=''),
             metainfo=dict(classes=('screw',)))
 pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True), dict(type='PackDetInputs')]
+            dict(type='Resize', scale=(96, 96), keep_ratio=True), dict(type='RandomFlip', prob=0.0),
+            dict(type='PackDetInputs')]
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,
                         dataset=dict(**data, pipeline=pipeline))
 val_dataloader = val_evaluator = val_cfg = None
