@@ -16,6 +16,7 @@ def _register() -> None:
         return
     try:
         from mmengine.config.utils import MODULE2PACKAGE
+        from mmengine.utils import is_installed
 
         from . import layers
 
@@ -23,6 +24,14 @@ def _register() -> None:
         MODULE2PACKAGE.setdefault('polynl_mmdet', 'polynl_mmdet.version')
         if find_spec('mmdet') is not None:
             from . import datasets, engine, evaluation, models, visualization
+        # mmengine imports it when it reads such a `_base_`; the onedl fork does not.
+        uses_pkg_resources = 'pkg_resources' in is_installed.__code__.co_names
+        if uses_pkg_resources and find_spec('pkg_resources') is None:
+            warnings.warn(
+                "polynl_mmdet: mmengine needs pkg_resources for `_base_ = 'mmdet::...'`: "
+                "pip install 'setuptools<81'",
+                stacklevel=3,
+            )
     # ImportError, mmdet's AssertionError about mmcv's version, OSError of compiled operators, ...
     except Exception as error:
         reason = ' '.join(str(error).split())

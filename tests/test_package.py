@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_ops_need_torch_alone():
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
+
+
+def test_a_setuptools_that_mmengine_cannot_use_is_reported():
+    """Not for the onedl fork, which does not import pkg_resources."""
+    utils = Path(find_spec('mmengine').origin).with_name('utils') / 'package_utils.py'
+    done = python('import polynl_mmdet', 'pkg_resources')
+    assert done.returncode == 0, done.stderr
+    expected = 'pkg_resources' in utils.read_text()
+    assert done.stderr.count("pip install 'setuptools<81'") == expected
+    assert 'only its layers' not in done.stderr
 
 
 # As when Python starts, where the package is installed.
