@@ -28,9 +28,7 @@ def read_log(work_dir: Path) -> tuple[list[dict], list[dict]]:
             (training if 'loss' in record else validation)[record['step']] = record
     if not training:
         raise InputError(f'{work_dir}: no training log */vis_data/scalars.json with losses')
-    return [training[step] for step in sorted(training)], [
-        validation[step] for step in sorted(validation)
-    ]
+    return tuple([rows[step] for step in sorted(rows)] for rows in (training, validation))
 
 
 def config_of(work_dir: Path) -> Path:

@@ -92,6 +92,9 @@ class OrderedCocoDataset(CocoDataset):
 
     In mmdet, label i is the i-th category *of the annotation file* among the classes. The log says
     how many images and objects are read, and what is skipped and why. Args as for CocoDataset.
+
+    Raises:
+        ValueError: The file does not fit the config, or nothing in it can be trained on.
     """
 
     COCOAPI = OrderedCoco

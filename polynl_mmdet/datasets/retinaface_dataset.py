@@ -39,6 +39,9 @@ class RetinaFaceDataset(BaseDetDataset):
             without faces and those whose faces are all ignored. Defaults to None: all are kept.
         **kwargs: As in mmdet's ``BaseDetDataset``; ``metainfo=dict(landmarks=(...))`` for other
             landmarks than the five.
+
+    Raises:
+        ValueError: If the annotation file is malformed, or has no image to train on.
     """
 
     METAINFO = {

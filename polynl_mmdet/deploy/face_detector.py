@@ -50,6 +50,9 @@ class FaceDetector:
     Attributes:
         landmarks (list[str]): Names of the K landmarks.
 
+    Raises:
+        ValueError: A file is missing, cannot be loaded or is no face detector.
+
     Examples:
         >>> detector = FaceDetector('face.onnx')
         >>> boxes, scores, landmarks = detector('photo.jpg')
@@ -83,6 +86,9 @@ class FaceDetector:
         Args:
             images: File, array (H, W, 3) or (H, W) uint8, BGR as OpenCV reads it, or a list of
                 them.
+
+        Raises:
+            ValueError: A file cannot be read, or an array is no image.
         """
         if isinstance(images, (str, Path, np.ndarray)):
             return self([images])[0]

@@ -23,6 +23,9 @@ class OrderedCocoMetric(CocoMetric):
     and categories are numbered in that order for the evaluation. Result files have the ids of the
     annotation file. Without any detection there are no figures, as in mmdet, and mmengine
     skips the choice of the best checkpoint. Args as for CocoMetric.
+
+    Raises:
+        ValueError: The annotation file has none of the classes.
     """
 
     def __init__(self, ann_file: str | None = None, *args: Any, **kwargs: Any) -> None:

@@ -26,6 +26,9 @@ class FaceLandmarkMetric(BaseMetric):
         iou_thr (float): Min IoU of a detection with its face. Defaults to 0.5.
         score_thr (float): Detections below it do not count. Defaults to 0.5.
         norm_points (tuple[int, int]): Landmarks whose distance is the unit. Defaults to the eyes.
+
+    Raises:
+        ValueError: If a data sample has no landmarks, predicted or annotated.
     """
 
     default_prefix = 'face_landmarks'

@@ -36,6 +36,10 @@ class WIDERFaceMetric(BaseMetric):
             ``EVENT/NAME.txt``; whole paths below the folder that all images share where two images
             have one ``EVENT/NAME``. Defaults to None: none are written.
         format_only (bool): Only write the predictions. Defaults to False.
+
+    Raises:
+        ValueError: If the arguments do not fit each other, the ground truth cannot be read, or a
+            prediction is not a box with a score.
     """
 
     default_prefix = 'wider_face'

@@ -16,8 +16,19 @@ from .relu_linear_attention import ReLULinearAttention
 from .spatial_bias import SpatialBias, SpatialBiasTerm
 from .squeeze_excitation import SqueezeExcitation
 
-# The plug-ins have a prefix for their names in mmcv's.
-LAYERS = [layer for layer in list(globals().values()) if hasattr(layer, '_abbr_')]
+LAYERS = (
+    AgentAttention,
+    CompactGeneralizedNonLocal,
+    DisentangledNonLocal,
+    DoubleAttention,
+    EfficientAttention,
+    GlobalResponseNorm,
+    PolyNL,
+    PyramidNonLocal,
+    ReLULinearAttention,
+    SpatialBias,
+    SqueezeExcitation,
+)
 
 try:
     from mmengine.registry import MODELS

@@ -20,6 +20,9 @@ class ContextLayer(nn.Module):
         reduction (int): The branch has ``inner_channels`` = C // reduction, at least 1. Defaults
             to 1.
         num_heads (int): Groups of the inner channels that attend separately. Defaults to 1.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide the inner channels.
     """
 
     def __init__(self, in_channels: int, reduction: int = 1, num_heads: int = 1) -> None:

@@ -26,6 +26,9 @@ class RandomSquareCrop(BaseTransform):
         scale_range (tuple[float, float]): Min and max side, relative to the shorter edge, in
             (0, 1]. Defaults to (0.3, 1.0).
         max_tries (int): Crops drawn before one is placed on a face. Defaults to 50.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale_range: tuple[float, float] = (0.3, 1.0), max_tries: int = 50) -> None:
@@ -62,14 +65,14 @@ class RandomSquareCrop(BaseTransform):
         """Crop the image, its boxes and its landmarks."""
         height, width = results['img'].shape[:2]
         boxes = results.get('gt_bboxes')
-        centres_wanted = None
+        targets = None
         if boxes is not None:
             centres = boxes.centers.numpy()
-            wanted = _inside(centres, np.zeros(2), np.array([width, height]))
+            usable = _inside(centres, np.zeros(2), np.array([width, height]))
             if 'gt_ignore_flags' in results:
-                wanted &= ~results['gt_ignore_flags'].astype(bool)
-            centres_wanted = centres[wanted] if wanted.any() else None
-        left, top, side = self._draw_crop(width, height, centres_wanted)
+                usable &= ~results['gt_ignore_flags'].astype(bool)
+            targets = centres[usable] if usable.any() else None
+        left, top, side = self._draw_crop(width, height, targets)
         results['img'] = results['img'][top : top + side, left : left + side]
         results['img_shape'] = (side, side)
         shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], dtype=np.float32)

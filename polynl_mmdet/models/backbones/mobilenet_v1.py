@@ -38,6 +38,9 @@ class MobileNetV1(BaseModule):
         norm_cfg, act_cfg (dict): Defaults to BN, leaky ReLU of slope 0.1.
         norm_eval (bool): Whether norm layers keep their statistics in training. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to Kaiming for convolutions, 1 for norms.
+
+    Raises:
+        ValueError: A stage that does not exist.
     """
 
     def __init__(

@@ -68,6 +68,9 @@ class SiteResNet(_SitesMixin, ResNet):
             Defaults to None.
         **kwargs: As for mmdet's ResNet, ``plugins`` included.
 
+    Raises:
+        ValueError: A site has other keys, or names a stage, block or layer that does not exist.
+
     Examples:
         >>> SiteResNet(depth=50, sites=[
         ...     dict(cfg=dict(type='PolyNL'), stage='c4', before_block=-1)])

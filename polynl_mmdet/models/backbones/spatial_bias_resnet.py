@@ -79,6 +79,9 @@ class SpatialBiasResNet(SiteResNet):
         grid (int): Side r of the maps' grid. Defaults to 10.
         bias_stages (Sequence[bool]): Which of c2 to c5 have it. Defaults to c2 to c4.
         **kwargs: As for SiteResNet: ``plugins`` and ``sites`` add other layers.
+
+    Raises:
+        ValueError: A depth without bottlenecks, or ``bias_stages`` that do not fit the stages.
     """
 
     def __init__(

@@ -35,6 +35,10 @@ class LevelContext(BaseModule):
         after_neck (bool): Whether the layers follow ``neck``. Defaults to False.
         init_cfg (dict or list[dict], optional): As in mmengine's BaseModule. Defaults to None.
 
+    Raises:
+        ValueError: Levels that do not exist or are listed twice, unknown channels, or channels
+            that differ from the maps'.
+
     Examples:
         >>> neck = dict(type='FPN', in_channels=[64, 128, 256], out_channels=64, num_outs=4)
         >>> LevelContext(layer=dict(type='PolyNL'), levels=[2], neck=neck)
